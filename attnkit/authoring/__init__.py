@@ -1,0 +1,1 @@
+"""What makes the book and the labs: notebooks from MyST sources, twins, the execution cache, the site."""

@@ -1,0 +1,1 @@
+"""What a student imports: `Lab("attention").check(softmax)`, with feedback that explains."""
