@@ -1,0 +1,65 @@
+# attnkit: `make book` builds the book, `make test` proves everything. Both set up what they need.
+# Plain make: the one that macOS ships (3.81) will do. Longer steps are scripts in .ci/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup book labs twins notebooks check lint types unit test clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+# Extra words for pip, for instance another index for torch: make setup PIP_ARGS="--extra-index-url ..."
+PIP_ARGS ?=
+say = printf '\n\033[1m==> %s\033[0m\n' "$(1)"
+pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
+
+setup: $(VENV)/.ready ## Make .venv with everything that the project uses
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@.ci/setup $(VENV) $(PIP_ARGS)
+
+node_modules/.ready: package.json package-lock.json
+	@.ci/need npm
+	@$(call say,Fetching MathJax and the browser test tools)
+	@npm ci --silent || { echo "npm could not fetch the packages of package-lock.json: check the network, then run make again"; exit 1; }
+	@touch $@
+
+book: $(VENV)/.ready node_modules/.ready ## Execute the chapters and build the book into _build/html
+	@$(call say,Building the book)
+	@$(BIN)/attnkit book build
+
+labs: $(VENV)/.ready ## Build the student notebooks from their masters
+	@$(BIN)/attnkit lab build
+
+twins: $(VENV)/.ready ## Write the chapters' notebook twins, which Colab opens
+	@$(BIN)/attnkit book twins
+
+notebooks: $(VENV)/.ready ## Validate every notebook: nbval, and our stricter run
+	@$(call say,Validating notebooks)
+	@$(pytest) -q tests/notebooks
+
+check: lint types unit ## The inner loop: lint, types, unit tests (under 3 minutes)
+
+lint: $(VENV)/.ready
+	@$(call say,Lint)
+	@$(BIN)/ruff check . || { echo "ruff found faults; '$(BIN)/ruff check --fix .' mends many of them"; exit 1; }
+	@$(BIN)/ruff format --check . || { echo "run '$(BIN)/ruff format .'"; exit 1; }
+
+types: $(VENV)/.ready
+	@$(call say,Types)
+	@$(BIN)/mypy
+
+unit: $(VENV)/.ready
+	@$(call say,Unit tests)
+	@$(pytest) -q -m "not slow" --ignore=tests/browser --ignore=tests/notebooks --ignore=tests/redteam
+
+test: lint types book ## Everything that CI runs
+	@.ci/need chromium bwrap
+	@$(call say,All tests)
+	@$(pytest) --durations=15
+
+clean: ## Remove what was built; keeps .venv and node_modules
+	@rm -rf _build .cache dist .pytest_cache .ruff_cache .mypy_cache .hypothesis book/assets/vendor
+	@echo "Removed what was built. To start from nothing: rm -rf $(VENV) node_modules"
