@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
+
+# command: (where it lives, what it does, the extra that installs what it needs)
+COMMANDS = {
+    "grade": ("attnkit.grading.commands:grade", "Grade a folder of submissions.", "grade"),
+    "bench": ("attnkit.bench.commands:bench", "Measure speed and memory beside a peer, in one run.", "grade"),
+    "lab": ("attnkit.authoring.lab_commands:app", "Build the student notebooks of the labs.", "book"),
+    "book": ("attnkit.authoring.book_commands:app", "Execute and build the book and its notebook twins.", "book"),
+}
+
+
+def _load(place: str, extra: str):
+    """The command at `module:name`, or a stand-in that says what to install when it is called."""
+    module, name = place.split(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.split(".")[0] == "attnkit":
+            raise
+
+        def tell() -> None:
+            """Not available: a package is missing."""
+            sys.exit(f"attnkit: this needs {missing!r}, which is not installed. Run: pip install 'attnkit[{extra}]'")
+
+        return tell
 
 
 def build_app():
-    """The typer application with every command mounted. Imports what the extra `grade` installs."""
+    """The typer application with every command mounted."""
     import typer
-
-    from attnkit.authoring.book_commands import app as book
-    from attnkit.authoring.lab_commands import app as lab
-    from attnkit.bench.commands import bench
-    from attnkit.grading.commands import grade
 
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="Build the book and the labs, grade a class, measure attention.",
     )
-    app.command()(grade)
-    app.command()(bench)
-    app.add_typer(lab, name="lab", help="Build the student notebooks of the labs from their masters.")
-    app.add_typer(book, name="book", help="Execute and build the book, and its notebook twins.")
+    for name, (place, text, extra) in COMMANDS.items():
+        command = _load(place, extra)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, help=text)
+        else:
+            app.command(name)(command)
     return app
 
 
 def main() -> None:
-    """Run the command line; a missing extra gives one sentence that says what to install."""
-    try:
-        app = build_app()
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "attnkit":
-            raise
-        sys.exit(
-            f"attnkit: this command needs the package {error.name!r}, which is not installed. "
-            "To grade: pip install 'attnkit[grade]'. To build the book or the labs: run `make setup` in a clone."
-        )
-    app()
+    """Run the command line."""
+    if importlib.util.find_spec("typer") is None:
+        sys.exit("attnkit: the commands need typer, which is not installed. Run: pip install 'attnkit[grade]'")
+    build_app()()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""The house rules of the design, checked: who imports whom, what `import attnkit` loads, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "attnkit"
+
+# From the ground up. A room may import from its own floor and from every floor below it.
+FLOORS = [
+    {"masks", "positions"},
+    {"backends", "kernels"},
+    {"attention"},
+    {"testing", "nn"},
+    {"models", "variants", "viz"},
+    {"training", "generation", "data"},
+    {"lab"},
+    {"grading", "authoring", "bench"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+# `import attnkit` may load none of these.
+HEAVY = (
+    "triton",
+    "matplotlib",
+    "ipywidgets",
+    "IPython",
+    "pandas",
+    "attnkit.lab",
+    "attnkit.grading",
+    "attnkit.authoring",
+)
+
+
+def room_of(module: str) -> str | None:
+    """The room of a dotted name inside attnkit, or None for what is not attnkit's or is attnkit itself."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "attnkit" and len(parts) > 1 else None
+
+
+def imported_rooms(source: str) -> set[str]:
+    """The rooms that a file's imports reach, at its top or inside its functions."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write imports in full, so that this test can follow them"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {room for name in names if (room := room_of(name)) in LEVEL}
+
+
+def upward_imports(own: str, source: str) -> set[str]:
+    """The rooms above `own` that `source` imports."""
+    return {room for room in imported_rooms(source) if LEVEL[room] > LEVEL[own]}
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_upward(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert own in LEVEL, f"{own} is a new room: give it a floor in FLOORS and in the design"
+    assert not upward_imports(own, path.read_text("utf-8"))
+
+
+def test_an_upward_import_is_seen() -> None:
+    """The check itself can fail: also on an import hidden in a function."""
+    assert upward_imports("masks", "def f():\n    from attnkit.lab.judge import judge\n") == {"lab"}
+    assert upward_imports("backends", "from attnkit import attention\n") == {"attention"}
+    assert not upward_imports("lab", "from attnkit.masks import Causal\nimport attnkit\n")
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has loaded after `statement`."""
+    code = f"import sys, json\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+def test_importing_attnkit_loads_only_what_attention_needs() -> None:
+    extra = loaded_by("import attnkit") - loaded_by("import torch")
+    assert not sorted(name for name in extra if name.startswith(HEAVY))
+
+
+def test_attnkit_works_with_no_triton_installed() -> None:
+    blocked = "sys.modules['triton'] = None\nimport torch, attnkit\nattnkit.attention(*torch.randn(3, 1, 2, 4, 8))"
+    loaded_by(blocked)
+
+
+def test_the_trusted_side_of_the_grader_reads_no_pickle() -> None:
+    """Nothing that comes from outside is unpickled or evaluated, anywhere in the package."""
+    forbidden = re.compile(r"\b(pickle|dill|cloudpickle|marshal|shelve)\b|torch\.load\(|allow_pickle\s*=\s*True")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in FILES
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 320, "a file this long wants a new room"
+
+
+def test_the_lock_covers_every_dependency_and_pins_it() -> None:
+    lock = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lock), "the lock pins, and names no address"
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = settings["optional-dependencies"]
+    wanted = settings["dependencies"] + [d for extra in ("grade", "book", "test") for d in extras[extra]]
+    names = {re.split(r"[^\w.-]", d)[0].lower().replace("_", "-") for d in wanted} - {"attnkit"}
+    locked = {line.split("==")[0].lower().replace("_", "-") for line in lock}
+    assert not names - locked
+
+
+def test_students_get_lower_bounds_only() -> None:
+    """An upper bound or a pin would make pip change what Colab already has."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", dependency) for dependency in settings["dependencies"])
+
+
+def test_npm_lock_names_no_host() -> None:
+    assert '"resolved"' not in (ROOT / "package-lock.json").read_text("utf-8")
