@@ -1,0 +1,235 @@
+"""The one home of judging: cases in, an outcome out. The notebook's check and the autograder both call `judge`.
+
+It never runs student code itself: `call` does, in this process (the notebook) or in a jailed one (the grader).
+Nothing here loads torch, since the grader's trusted process does without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnkit.lab.compare import difference, same
+from attnkit.lab.feedback import show_answer, show_inputs
+from attnkit.lab.outcome import (
+    Answer,
+    CaseResult,
+    Counterexample,
+    Failure,
+    Framework,
+    Outcome,
+    Recognised,
+    Reply,
+)
+from attnkit.lab.question import ORDINARY, Case, Mistake, Question
+
+__all__ = ["Answer", "Call", "Failure", "Outcome", "Reply", "judge"]
+
+Call = Callable[[Case, Framework], Reply]
+
+# After one of these the answer is not called again: it would cost the same time once more.
+_FINAL = ("timeout", "died", "missing")
+_RAISED = object()  # what a mistake "returns" where it raises
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """A case with what was wanted and what came back; `why` is "" when it passed."""
+
+    case: Case
+    want: Any
+    reply: Reply
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        return self.why == ""
+
+    @property
+    def size(self) -> int:
+        return sum(np.size(value) for value in (*self.case.args, *self.case.kwargs.values()))
+
+
+def judge(
+    question: Question,
+    call: Call,
+    cases: Iterable[Case],
+    frameworks: Sequence[Framework] = ("torch", "numpy"),
+) -> Outcome:
+    """Judge an answer to `question`, called through `call(case, framework)`, on `cases`.
+
+    The whole question is judged with torch inputs and, if that is not full marks, again with NumPy inputs;
+    the better total counts, and between equal totals the one that explains more.
+    """
+    wanted = [(case, _call_reference(question, case)) for case in cases]
+    best: tuple[tuple[Any, ...], Outcome] | None = None
+    for framework in frameworks:
+        outcome = _judge_with(question, call, wanted, framework)
+        rank = _rank(outcome)
+        if best is None or rank > best[0]:
+            best = (rank, outcome)
+        if outcome.passed or (outcome.failure and outcome.failure.kind == "missing"):
+            break
+    if best is None:
+        raise ValueError("frameworks: was empty; it should name torch, numpy or both")
+    return best[1]
+
+
+def _rank(outcome: Outcome) -> tuple[Any, ...]:
+    """Better outcomes rank higher: points, then cases passed, then how much the feedback can say."""
+    passed = sum(result.passed for result in outcome.results)
+    return (outcome.points, passed, outcome.mistake is not None, outcome.failure is None)
+
+
+def _call_reference(question: Question, case: Case) -> Any:
+    args, kwargs = _copies(case, np.float64)
+    with np.errstate(all="ignore"):
+        return question.reference(*args, **kwargs)
+
+
+def _copies(case: Case, real: type | None = None) -> tuple[list[Any], dict[str, Any]]:
+    """Fresh copies of the arguments; real arrays become dtype `real` when it is given."""
+
+    def copy(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        return value.astype(real) if real is not None and value.dtype.kind == "f" else value.copy()
+
+    return [copy(value) for value in case.args], {name: copy(value) for name, value in case.kwargs.items()}
+
+
+def _judge_with(question: Question, call: Call, wanted: list[tuple[Case, Any]], framework: Framework) -> Outcome:
+    judged: list[_Judged] = []
+    final: Failure | None = None
+    for case, want in wanted:
+        reply = final or call(case, framework)
+        if isinstance(reply, Failure):
+            final = reply if reply.kind in _FINAL else None
+            why = _failure_line(reply)
+        else:
+            why = difference(reply.value, want, question.tolerance)
+        judged.append(_Judged(case, want, reply, why))
+    return _outcome(question, judged, framework)
+
+
+def _failure_line(failure: Failure) -> str:
+    if failure.kind == "not-implemented":
+        return "not written yet"
+    return f"{failure.kind}: {failure.message}" if failure.message else failure.kind
+
+
+def _outcome(question: Question, judged: list[_Judged], framework: Framework) -> Outcome:
+    parts = {part: all(j.passed for j in judged if j.case.part == part) for part in question.parts}
+    # A part that no case belongs to would pass for nothing, and a case of no part would count for nothing.
+    if {j.case.part for j in judged} != set(parts):
+        raise ValueError(f"cases: had the parts {sorted({j.case.part for j in judged})}; should be {sorted(parts)}")
+    earned = sum(question.parts[part] for part, passed in parts.items() if passed) if parts[ORDINARY] else 0.0
+    failed = [j for j in judged if not j.passed]
+    smallest = _counterexample(failed, parts)
+    mistake = _recognise(question, judged, parts) if failed else None
+    return Outcome(
+        question=question.name,
+        framework=framework,
+        points=earned,
+        max_points=question.points,
+        parts=parts,
+        worth=dict(question.parts),
+        results=tuple(CaseResult(j.case.part, j.case.note, j.passed, j.why) for j in judged),
+        failure=smallest.reply if smallest and isinstance(smallest.reply, Failure) else None,
+        mistake=mistake,
+        invariant=_broken_invariant(question, smallest) if smallest and mistake is None else None,
+        counterexample=_as_text(question, smallest) if smallest else None,
+        notes=_notes(judged),
+        read=question.read,
+    )
+
+
+def _counterexample(failed: list[_Judged], parts: dict[str, bool]) -> _Judged | None:
+    """The smallest failed case of the first part that failed; an answer says more than an exception."""
+    first = next((part for part, passed in parts.items() if not passed), None)
+    candidates = [j for j in failed if j.case.part == first]
+    return min(candidates, key=lambda j: (isinstance(j.reply, Failure), j.size), default=None)
+
+
+def _as_text(question: Question, judged: _Judged) -> Counterexample:
+    answered = isinstance(judged.reply, Answer)
+    got, want = show_answer(judged.reply.value if answered else None, judged.want)
+    return Counterexample(
+        note=judged.case.note,
+        inputs=show_inputs(question.argument_names(), judged.case),
+        got=got if answered else "",
+        want=want,
+        why=judged.why,
+    )
+
+
+def _recognise(question: Question, judged: list[_Judged], parts: dict[str, bool]) -> Recognised | None:
+    """The mistake that gives the student's answers, on every case or at least in the first part that failed."""
+    if not any(isinstance(j.reply, Answer) for j in judged if not j.passed):
+        return None
+    tables = [(mistake, [_call_mistake(mistake, j.case) for j in judged]) for mistake in question.mistakes]
+    for mistake, outputs in tables:
+        if _explains(question, outputs, judged):
+            return Recognised(mistake.name, mistake.hint, mistake.read)
+    first = next(part for part, passed in parts.items() if not passed)
+    inside = [i for i, j in enumerate(judged) if j.case.part == first]
+    found = [
+        mistake
+        for mistake, outputs in tables
+        if _explains(question, [outputs[i] for i in inside], [judged[i] for i in inside])
+    ]
+    # Two mistakes that explain the same answers would make the hint a guess.
+    if len(found) != 1:
+        return None
+    return Recognised(found[0].name, found[0].hint, found[0].read, certain=False)
+
+
+def _explains(question: Question, outputs: list[Any], judged: list[_Judged]) -> bool:
+    """Whether `outputs` are the student's answers on all of `judged`, and at least one of them is wrong."""
+    telling = False
+    for output, j in zip(outputs, judged, strict=True):
+        if output is _RAISED or isinstance(j.reply, Failure):
+            if (output is _RAISED) != (isinstance(j.reply, Failure) and j.reply.kind == "raised"):
+                return False
+            continue
+        if not same(j.reply.value, output, question.tolerance):
+            return False
+        telling = telling or not j.passed
+    return telling
+
+
+def _call_mistake(mistake: Mistake, case: Case) -> Any:
+    args, kwargs = _copies(case)
+    try:
+        with np.errstate(all="ignore"):
+            return mistake.wrong(*args, **kwargs)
+    except Exception:  # a mistake that raises is one that a student's answer raises for, too
+        return _RAISED
+
+
+def _broken_invariant(question: Question, judged: _Judged) -> Recognised | None:
+    """The first invariant that the answer breaks; a tuple or a wrong shape breaks none, it is told as it is."""
+    if not isinstance(judged.reply, Answer) or isinstance(judged.reply.value, tuple):
+        return None
+    got = np.asarray(judged.reply.value)
+    if got.shape != np.shape(judged.want) or got.dtype.kind not in "fiub":
+        return None
+    args, kwargs = _copies(judged.case, np.float64)
+    for invariant in question.invariants:
+        with np.errstate(all="ignore"):
+            if not invariant.holds(got.astype(np.float64), *args, **kwargs):
+                return Recognised(invariant.name, invariant.hint, invariant.read)
+    return None
+
+
+def _notes(judged: list[_Judged]) -> tuple[str, ...]:
+    changed = sorted({name for j in judged if isinstance(j.reply, Answer) for name in j.reply.changed})
+    if not changed:
+        return ()
+    return (
+        f"Your function changes its input ({', '.join(changed)}): whoever called it finds other numbers there "
+        "afterwards. Compute into a new array instead of writing into the one you were given.",
+    )
