@@ -25,6 +25,7 @@ EXECUTION_ENV = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "HF_HUB_OFFLINE": "1",
+    "ATTNKIT_BOOK": "1",  # attnkit.viz.glue then hands its values to the page
 }
 
 
@@ -74,6 +75,7 @@ def execute(nb: NotebookNode, cwd: Path | str, timeout: int = 300, allow_errors:
         timeout=timeout,
         allow_errors=allow_errors,
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # else each kernel warns that its sockets are not encrypted
         resources={"metadata": {"path": str(cwd)}},
     )
     with execution_environment():

@@ -1,0 +1,133 @@
+"""What Sphinx does for this book beyond its usual work; listed in `_config.yml`.
+
+However the build is started (`attnkit book build` or `jupyter-book build`), outdated chapters are executed first and the
+pages that show them are read again; the launch and edit links follow `[tool.attnkit] repository`; the written
+pages are mended (see `mend`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util.docutils import SphinxRole
+
+from attnkit.authoring.chapters import Chapter, load_chapters
+from attnkit.authoring.execution import ChapterError, refresh
+from attnkit.authoring.mend import mend
+from attnkit.authoring.project import Project, load_project
+from attnkit.authoring.vendor import VendorError, vendor
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+    from sphinx.environment import BuildEnvironment
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the hooks."""
+    # Before myst-nb and the theme read the configuration (500 is the usual priority).
+    app.connect("config-inited", configure, priority=100)
+    app.connect("builder-inited", prepare, priority=100)
+    app.connect("env-get-outdated", outdated)
+    app.connect("build-finished", finish)
+    app.add_role("lab", LabRole())
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class LabRole(SphinxRole):
+    """`{lab}`name``: where the lab is to be had, in Colab if the book is published, else as a file in the built book."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The links to the lab that the role's text names."""
+        project = load_project(self.env.srcdir)
+        path = f"labs/{self.text}/{self.text}.ipynb"
+        if not (project.root / path).is_file():
+            message = self.inliner.reporter.error(f"{path} does not exist; run: attnkit lab build", line=self.lineno)
+            return [], [message]
+        download = addnodes.download_reference("", "", reftarget=f"/{path}", refdoc=self.env.docname, refdomain="")
+        download += nodes.Text("Download the lab’s notebook" if not project.slug else "download its notebook")
+        if not project.slug:
+            return [download], []
+        colab = nodes.reference("", "Open the lab in Colab", refuri=project.colab_url(path))
+        return [colab, nodes.Text(" or "), download], []
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Point the cache below the root and, where the book is published, add launch and edit links."""
+    project = load_project(app.srcdir)
+    config.nb_execution_cache_path = str(jupyter_cache_path(project.root))
+    for name, value in published_options(project).items():
+        config.html_theme_options[name] = value
+    if project.slug:
+        owner, _, name = project.slug.partition("/")
+        config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+
+
+def published_options(project: Project) -> dict[str, Any]:
+    """The theme's options for links back to the repository; empty until one is set."""
+    if not project.repository:
+        return {}
+    return {
+        "repository_url": project.repository,
+        "repository_branch": "main",
+        "path_to_docs": "",
+        "use_repository_button": True,
+        "use_edit_page_button": True,
+        "launch_buttons": {"colab_url": "https://colab.research.google.com", "notebook_interface": "jupyterlab"},
+    }
+
+
+def prepare(app: Sphinx) -> None:
+    """Execute what changed and lay every chapter's outputs where myst-nb looks for them."""
+    from sphinx.errors import ExtensionError
+
+    root = Path(app.srcdir)
+    chapters = load_chapters(root)
+    try:
+        vendor(root)
+        refresh(chapters, say=lambda text: print(text, flush=True))
+    except (ChapterError, VendorError) as error:
+        raise ExtensionError(str(error)) from None
+    fill_jupyter_cache(chapters, jupyter_cache_path(root))
+
+
+def jupyter_cache_path(root: Path) -> Path:
+    """Where myst-nb's cache lies."""
+    return root / ".cache" / "jupyter-cache"
+
+
+def fill_jupyter_cache(chapters: list[Chapter], folder: Path) -> None:
+    """Replace what jupyter-cache holds by the current outputs: its own key does not see that attnkit changed."""
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+    from myst_nb.core.read import read_myst_markdown_notebook
+    from myst_parser.config.main import MdParserConfig
+
+    cache = get_cache(str(folder))
+    for chapter in chapters:
+        # The cache compares with myst-nb's own reading of the page, so that is what gets the outputs.
+        nb = read_myst_markdown_notebook(chapter.path.read_text("utf-8"), config=MdParserConfig())
+        run = [cell for cell in chapter.executed().cells if cell.cell_type == "code"]
+        cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+        for cell, executed in zip(cells, run, strict=True):
+            if cell.source != executed.source:
+                raise RuntimeError(f"{chapter.name}: jupytext and myst-nb read a cell differently:\n{cell.source}")
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        cache.cache_notebook_bundle(CacheBundleIn(nb, str(chapter.path)), check_validity=False, overwrite=True)
+
+
+def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """The pages whose outputs changed although their source did not."""
+    keys = {chapter.name: chapter.key for chapter in load_chapters(Path(app.srcdir))}
+    before = getattr(env, "attnkit_keys", {})
+    env.attnkit_keys = keys  # type: ignore[attr-defined]  # Sphinx pickles what extensions put on the environment
+    return [name for name, key in keys.items() if before.get(name) != key]
+
+
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    """Mend the written pages."""
+    if exception is None and app.builder.format == "html":
+        mend(Path(app.outdir))

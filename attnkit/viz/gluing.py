@@ -1,0 +1,23 @@
+"""Numbers that the prose quotes: `glue("name", text)` in a cell, the glue role with that name in the page."""
+
+from __future__ import annotations
+
+import os
+
+# Set while the book is being executed (attnkit.authoring.notebook.EXECUTION_ENV).
+BOOK = "ATTNKIT_BOOK"
+_RECORD = "application/papermill.record/text/plain"
+
+
+def glue(name: str, text: object) -> None:
+    """Hand `text` to the page under `name`, so that its prose quotes a value that this cell has computed.
+
+    In a notebook, where no page is being built, it does nothing. It writes the record that myst-nb reads, without
+    importing myst-nb, which Colab does not have.
+    """
+    if not os.environ.get(BOOK):
+        return
+    from IPython.display import display
+
+    record = {"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}}
+    display({_RECORD: str(text)}, metadata=record, raw=True)

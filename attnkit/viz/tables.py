@@ -1,0 +1,43 @@
+"""Data tables: HTML with proper headers for a page, aligned text for a terminal or a stored notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+
+class Table:
+    """What a cell shows as a table. `_repr_html_` serves page and Colab, `repr` everything else."""
+
+    def __init__(self, header: Sequence[object], rows: Sequence[Sequence[object]], caption: str = ""):
+        self.header = [str(cell) for cell in header]
+        self.rows = [[str(cell) for cell in row] for row in rows]
+        self.caption = caption
+        wrong = [row for row in self.rows if len(row) != len(self.header)]
+        if wrong:
+            raise ValueError(f"rows: each needs {len(self.header)} cells as the header has, but one was {wrong[0]}")
+
+    def __repr__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        text = "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return f"{self.caption}\n{text}" if self.caption else text
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+            for row in self.rows
+        )
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        # Wide tables scroll inside their frame; a frame that scrolls must be reachable by keyboard and have a name.
+        name = escape(self.caption or "Table: " + ", ".join(self.header[:4]), quote=True)
+        return (
+            f'<div class="ak-scroll" tabindex="0" role="group" aria-label="{name}">'
+            f'<table class="ak-table">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+
+def table(header: Sequence[object], rows: Sequence[Sequence[object]], caption: str = "") -> Table:
+    """A table whose first column names its rows; cells are shown as `str` gives them, so format numbers before."""
+    return Table(header, rows, caption)
