@@ -1,0 +1,190 @@
+"""The trusted side of the conversation with one worker child: deadlines on every byte, and replies taken apart.
+
+A worker's reply can become an `Answer` (arrays) or a `Failure`, and nothing else: whatever is wrong with it is
+`Failure("malformed", ...)`, silence past the deadline is "timeout", a closed pipe is "died".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from attnkit.grading import wire
+from attnkit.lab.outcome import Answer, Failure, FailureKind, Reply
+
+MAX_OUTPUT = 64 * 1024
+MAX_TEXT = 600
+_CHUNK = 1 << 16
+# What a worker may say of its own answer. "died" and "timeout" are for the parent to tell.
+_KINDS: dict[str, FailureKind] = {
+    "raised": "raised",
+    "not-implemented": "not-implemented",
+    "malformed": "malformed",
+    "missing": "missing",
+}
+
+
+class Broken(Exception):
+    """The conversation is over: no reply can be had from this child any more."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Channel:
+    """One child's three pipes: requests in, replies out, and what it prints. Owns and closes the descriptors."""
+
+    def __init__(self, requests: int, replies: int, output: int) -> None:
+        self._requests, self._replies, self._output = requests, replies, output
+        self._parser = wire.Parser()
+        self._broken: Failure | None = None
+        self.printed = bytearray()
+        for descriptor in (requests, replies, output):
+            os.set_blocking(descriptor, False)
+
+    def ask(self, header: dict[str, Any], arrays: list[np.ndarray], seconds: float) -> wire.Frame:
+        """Send a request and wait for its reply, both within `seconds`. Raises `Broken`, then and for ever after."""
+        if self._broken is not None:
+            raise Broken(self._broken)
+        try:
+            self._refuse_early_bytes()
+            return self._exchange(wire.pack(header, arrays), time.monotonic() + seconds)
+        except wire.Malformed as error:
+            self._broken = Failure("malformed", f"The worker sent {error}.")
+        except Broken as error:
+            self._broken = error.failure
+        raise Broken(self._broken)
+
+    def close(self) -> None:
+        """Close the pipes; a child that still writes gets an error."""
+        for name in ("_requests", "_replies", "_output"):
+            descriptor = getattr(self, name)
+            if descriptor >= 0:
+                os.close(descriptor)
+                setattr(self, name, -1)
+
+    def _refuse_early_bytes(self) -> None:
+        """A reply belongs to a request: bytes that are there before it was asked are nobody's answer."""
+        if self._parser.pending or self._read(self._replies):
+            raise wire.Malformed("a reply that nobody asked for")
+
+    def _exchange(self, message: bytes, deadline: float) -> wire.Frame:
+        unsent = memoryview(message)
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._replies, selectors.EVENT_READ)
+            if self._output >= 0:
+                ready.register(self._output, selectors.EVENT_READ)
+            ready.register(self._requests, selectors.EVENT_WRITE)
+            while (left := deadline - time.monotonic()) > 0:
+                for key, _ in ready.select(left):
+                    if key.fd == self._requests:
+                        unsent = unsent[self._write(unsent) :]
+                        if not unsent:
+                            ready.unregister(self._requests)
+                    elif key.fd == self._output:
+                        self._drain(ready)
+                    elif (frame := self._parser.feed(self._read_or_die())) is not None:
+                        if unsent or self._parser.pending:
+                            raise wire.Malformed("more or earlier than it was asked")
+                        return frame
+        raise Broken(Failure("timeout"))
+
+    def _write(self, data: memoryview) -> int:
+        try:
+            return os.write(self._requests, data[:_CHUNK])
+        except BlockingIOError:
+            return 0
+        except OSError:
+            raise Broken(Failure("died")) from None
+
+    def _read(self, descriptor: int) -> bytes:
+        try:
+            return os.read(descriptor, _CHUNK)
+        except OSError:
+            return b""
+
+    def _read_or_die(self) -> bytes:
+        data = self._read(self._replies)
+        if not data:
+            raise Broken(Failure("died"))
+        return data
+
+    def _drain(self, ready: selectors.BaseSelector) -> None:
+        """Keep the first bytes that the child prints; read and drop the rest, so that it never blocks on them."""
+        data = self._read(self._output)
+        if not data:  # closed: selecting on it again would spin
+            ready.unregister(self._output)
+            with contextlib.suppress(OSError):
+                os.close(self._output)
+            self._output = -1
+        self.printed += data[: max(0, MAX_OUTPUT - len(self.printed))]
+
+
+def encode_value(value: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
+    """`value` (array, number, bool, string, None, or a tuple of these) as a spec; its arrays are appended."""
+    if value is None:
+        return {"none": 0}
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, tuple | list):
+        return {"tuple": [encode_value(one, arrays) for one in value]}
+    arrays.append(np.asarray(value))
+    return {"array" if isinstance(value, np.ndarray) else "number": len(arrays) - 1}
+
+
+def decode_reply(frame: wire.Frame, number: int, names: Sequence[str]) -> Reply:
+    """The reply to call `number`. `names` are the arguments' names, of which `changed` may pick some by position."""
+    header = frame.header
+    if type(header.get("id")) is not int or header["id"] != number:
+        return Failure("malformed", "The worker answered another question than the one asked.")
+    if "failure" in header:
+        return decode_failure(header["failure"])
+    try:
+        value = _decode_value(header.get("value"), frame.arrays, depth=1)
+    except wire.Malformed as error:
+        return Failure("malformed", f"The worker sent {error}.")
+    changed = header.get("changed", [])
+    if not isinstance(changed, list) or any(type(i) is not int or not 0 <= i < len(names) for i in changed):
+        return Failure("malformed", "The worker sent a list of changed arguments that cannot be.")
+    return Answer(value, tuple(names[i] for i in sorted(set(changed))))
+
+
+def decode_failure(failure: Any) -> Failure:
+    """A worker's account of why there is no answer, cut to plain short text."""
+    if not isinstance(failure, list) or len(failure) != 3 or not all(isinstance(text, str) for text in failure):
+        return Failure("malformed", "The worker sent a failure in no known form.")
+    kind, message, where = failure
+    if kind not in _KINDS:
+        return Failure("malformed", "The worker sent a failure of no known kind.")
+    return Failure(_KINDS[kind], plain(message), plain(where))
+
+
+def plain(text: str, limit: int = MAX_TEXT) -> str:
+    """`text` without control characters or memory addresses (they differ from run to run), cut to `limit`."""
+    text = re.sub(r"0x[0-9a-fA-F]{6,}", "0x…", text[: 4 * limit])
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _decode_value(spec: Any, arrays: list[np.ndarray], depth: int) -> Any:
+    if not isinstance(spec, dict) or len(spec) != 1:
+        raise wire.Malformed("a value in no known form")
+    ((kind, inner),) = spec.items()
+    if kind == "tuple" and depth and isinstance(inner, list) and len(inner) <= wire.MAX_ARRAYS:
+        return tuple(_decode_value(one, arrays, depth - 1) for one in inner)
+    if kind not in ("array", "number") or type(inner) is not int or not 0 <= inner < len(arrays):
+        raise wire.Malformed("a value in no known form")
+    array = arrays[inner]
+    if kind == "array":
+        return array
+    if array.ndim:
+        raise wire.Malformed("a number that is an array")
+    return array.item()
