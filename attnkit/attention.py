@@ -1,0 +1,168 @@
+"""attention(): the one front door. It validates, picks a backend and guards the meaning that all backends share."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import no_type_check
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attnkit import backends
+from attnkit.backends.common import Aux, BackendUnsupported, Options
+from attnkit.backends.validate import check_options, check_tensors
+from attnkit.masks import Mask, Sizes
+
+
+# Shapes and types are checked by hand, since a caller deserves better than a type checker's message.
+@no_type_check
+def attention(
+    query: Float[Tensor, "batch heads q_len d"],
+    key: Float[Tensor, "batch kv_heads k_len d"],
+    value: Float[Tensor, "batch kv_heads k_len d_v"],
+    *,
+    mask: Mask | Bool[Tensor, "#batch #heads #q_len #k_len"] | None = None,
+    bias: Float[Tensor, "#batch #heads #q_len #k_len"] | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sink: Float[Tensor, " heads"] | None = None,
+    dropout: float = 0.0,
+    backend: str = "auto",
+    aux: tuple[str, ...] = (),
+):
+    """softmax(scale QK^T) V with a mask: (B, H, Lq, D), (B, Hkv, Lk, D), (B, Hkv, Lk, Dv) -> (B, H, Lq, Dv).
+
+    The scores are `scale * query @ key^T`, then `softcap * tanh(scores / softcap)`, then `+ bias`; then the mask hides.
+
+    - `mask`: an object of `attnkit.masks`, or a bool tensor that broadcasts to (B, H, Lq, Lk), True = may attend.
+      A hidden key has no influence, whatever it holds. A query that may attend to nothing gets output 0, lse -inf and
+      gradient 0.
+    - `bias`: floats added to the scores, of any shape that broadcasts to (B, H, Lq, Lk). Gets a gradient.
+    - `scale`: 1 / sqrt(D) unless given.
+    - `sink`: (H,), one more logit in each row's denominator. Gets a gradient.
+    - `dropout`: the probability of dropping a weight; the others grow by 1 / (1 - dropout). `torch.manual_seed`
+      repeats it, the same in every backend. There is no training flag: pass 0.0 when evaluating.
+    - `Hkv` divides H: consecutive groups of H / Hkv query heads share a key and value head.
+    - `backend`: "auto", or a name in `attnkit.backends.ORDER`. Half precision is summed in float32 by each.
+    - `aux`: any of "lse" and "weights"; when it is not empty, the result is `(out, Aux)`.
+
+    Raises ValueError for arguments that do not fit together, and BackendUnsupported when a backend that was named
+    cannot do what is asked. `explain(...)` takes the same arguments and says which backend is taken, and why.
+    """
+    call = _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backend, aux)
+    module = backends.load(_choose(call) if backend == "auto" else _insist(call, backend))
+    with torch.autocast(query.device.type, enabled=False) if call.autocast else nullcontext():
+        out, extra = _shielded(module, call) if mask is not None else module.attend(*call.arguments)
+    return (out, extra) if aux else out
+
+
+@no_type_check
+def explain(query, key, value, **options) -> Explanation:
+    """Which backend `attention` takes for these arguments, and why each other was not taken. Computes nothing."""
+    named = {"backend": "auto", "aux": (), "dropout": 0.0} | options
+    given = [named.pop(name, None) for name in ("mask", "bias", "scale", "softcap", "sink")]
+    call = _prepare(query, key, value, *given, *(named.pop(name) for name in ("dropout", "backend", "aux")))
+    if named:
+        raise TypeError(f"explain() got unexpected arguments: {', '.join(named)}")
+    backend = options.get("backend", "auto")
+    reasons = {}
+    for name in backends.ORDER:
+        module = backends.load(name)
+        missing, waste = module.unsupported(*call.arguments), module.wasteful(*call.arguments)
+        reasons[name] = f"cannot: {missing}" if missing else f"can, at a cost: {waste}" if waste else "can"
+    taken = _choose(call) if backend == "auto" else backend if not reasons[backend].startswith("cannot") else None
+    return Explanation(
+        taken, "the first in the order of 'auto' that fits" if backend == "auto" else "asked for", reasons
+    )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The backend taken (None when the one asked for cannot do it), on what grounds, and a verdict for each backend."""
+
+    taken: str | None
+    grounds: str
+    verdicts: dict[str, str]
+
+    def __str__(self) -> str:
+        first = (
+            f"{self.taken} is taken: {self.grounds}"
+            if self.taken
+            else "BackendUnsupported: it was asked for and cannot"
+        )
+        return "\n".join([first, *(f"  {name:<7} {verdict}" for name, verdict in self.verdicts.items())])
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A validated call."""
+
+    arguments: tuple[Tensor, Tensor, Tensor, Options]
+    autocast: bool
+
+
+def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backend, aux) -> _Call:
+    """Validate; under autocast bring query, key and value to its dtype, as torch's own attention does."""
+    if backend != "auto":
+        backends.load(backend)
+    autocast = isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type)
+    if autocast:
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (_autocast(x, dtype) for x in (query, key, value))
+    sizes = check_tensors(query, key, value)
+    options = check_options(query, sizes, mask, bias, scale, softcap, sink, dropout, aux)
+    return _Call((query, key, value, options), autocast)
+
+
+def _autocast(x: object, dtype: torch.dtype) -> object:
+    """What autocast does with an argument: floats narrower than float64 take its dtype."""
+    narrow = isinstance(x, Tensor) and x.is_floating_point() and x.dtype != torch.float64
+    return x.to(dtype) if narrow else x
+
+
+def _choose(call: _Call) -> str:
+    """The first backend that can do this without waste, else the first that can."""
+    fallback = None
+    for name in backends.ORDER:
+        module = backends.load(name)
+        if module.unsupported(*call.arguments) is None:
+            if module.wasteful(*call.arguments) is None:
+                return name
+            fallback = fallback or name
+    assert fallback is not None, "the definition can do everything"
+    return fallback
+
+
+def _insist(call: _Call, backend: str) -> str:
+    """The backend that was named, or BackendUnsupported with its reason."""
+    reason = backends.load(backend).unsupported(*call.arguments)
+    if reason is not None:
+        raise BackendUnsupported(f"backend {backend!r} cannot do this: {reason}")
+    return backend
+
+
+def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
+    """Run a backend so that a hidden key has no influence even when it holds NaN or infinity.
+
+    Hiding gives a key the weight 0, but 0 * NaN is NaN. So such keys are emptied first, and only the rows that may
+    attend to one of them become NaN, as they would without a mask.
+    """
+    query, key, value, options = call.arguments
+    # The sum is one cheap pass; a sum of finite numbers that overflows only costs the slow way.
+    if bool(torch.isfinite(key.detach().sum() + value.detach().sum())):
+        return module.attend(query, key, value, options)
+    sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
+    out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)
+    sizes = Sizes(*query.shape[:3], key.shape[2])
+    where = sick.any(dim=0).any(dim=0).nonzero()[:, 0]  # (sick keys,)
+    sick = sick.repeat_interleave(sizes.heads // sick.shape[1], dim=1)[:, :, None, where]
+    axes = [torch.arange(n, device=query.device) for n in (sizes.batch, sizes.heads, sizes.q_len)]
+    b, h, q = (x.view(-1, *[1] * (3 - axis)) for axis, x in enumerate(axes))
+    touched = (options.mask.rule(b, h, q, where, sizes) & sick).any(-1)
+    poison = torch.zeros_like(touched, dtype=out.dtype).masked_fill(touched, math.nan)
+    lse = None if extra.lse is None else extra.lse + poison
+    weights = None if extra.weights is None else extra.weights + poison[..., None]
+    return out + poison[..., None], Aux(lse, weights)

@@ -1,0 +1,48 @@
+"""Which attention weights dropout keeps, as a function of (seed, batch, head, query, key) and of nothing else.
+
+A random number generator hands out numbers in the order in which they are asked for, so a backend that visits the
+scores in tiles would drop other weights than one that holds the whole table, and the backward pass others than the
+forward pass. A hash has no order: every backend, whatever its tiles, keeps the same weights for the same seed.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from attnkit.masks import Sizes
+
+
+def _times(factor: int) -> int:
+    """A 32-bit factor as the signed integer with the same bits."""
+    return factor - (1 << 32) if factor >= 1 << 31 else factor
+
+
+def mix_(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Hash 32-bit integers in place (the `lowbias32` finaliser of Chris Wellons' hash-prospector)."""
+    x ^= (x >> 16) & 0xFFFF  # the mask makes the shift of a signed integer logical
+    x *= _times(0x7FEB352D)
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _times(0x846CA68B)
+    x ^= (x >> 16) & 0xFFFF
+    return x
+
+
+def draw_seed() -> int:
+    """A seed from torch's global generator, so `torch.manual_seed` makes dropout repeatable."""
+    return int(torch.randint(-(2**31), 2**31, ()))
+
+
+def keep_tile(
+    seed: int, probability: float, rows: range, cols: range, sizes: Sizes, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "{sizes.batch} {sizes.heads} {len(rows)} {len(cols)}"]:
+    """True where dropout with this drop `probability` keeps the weight of query `rows` for key `cols`."""
+    count = {"dtype": torch.int32, "device": device}
+    row_hash = torch.full((), seed, **count)
+    for axis, index in enumerate((range(sizes.batch), range(sizes.heads), rows)):
+        position = torch.arange(index.start, index.stop, **count).view(-1, *[1] * (3 - axis))
+        row_hash = mix_(row_hash ^ mix_(position + 1 + axis * 0x10000001))
+    col_hash = mix_(torch.arange(cols.start, cols.stop, **count) ^ _times(0x9E3779B9))
+    threshold = round(probability * 2**32) - 2**31
+    return mix_(row_hash ^ col_hash) >= min(threshold, 2**31 - 1)

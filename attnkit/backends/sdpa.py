@@ -1,0 +1,72 @@
+"""PyTorch's own `F.scaled_dot_product_attention`, asked only for what it does with our meaning."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from attnkit.backends.common import Aux, Options, sizes_of, visible_table
+from attnkit.masks import Causal
+
+# From this many scores on it matters that a path of SDPA holds them all in memory.
+LARGE = 512 * 512
+
+
+def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
+    """Why SDPA cannot do this, or None."""
+    if options.aux:
+        return f"F.scaled_dot_product_attention returns no {' and no '.join(options.aux)}"
+    if options.softcap is not None:
+        return "F.scaled_dot_product_attention has no softcap"
+    if options.sink is not None:
+        return "F.scaled_dot_product_attention has no sink"
+    if options.dropout:
+        return "F.scaled_dot_product_attention draws dropout in its own way, which no other backend can repeat"
+    return None
+
+
+def wasteful(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
+    """Why another backend that can do this should be preferred, or None."""
+    if query.device.type != "cpu" or query.shape[2] * key.shape[2] < LARGE:
+        return None
+    if options.bias is not None and options.bias.requires_grad and torch.is_grad_enabled():
+        return "a bias that needs a gradient sends it down a path that holds all scores in memory"
+    if query.shape[3] != value.shape[3]:
+        return f"unequal head sizes ({query.shape[3]} and {value.shape[3]}) send it down a path that holds all scores"
+    return None
+
+
+def attend(
+    query: Float[Tensor, "batch heads q_len d"],
+    key: Float[Tensor, "batch kv_heads k_len d"],
+    value: Float[Tensor, "batch kv_heads k_len d_v"],
+    options: Options,
+) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
+    """Translate the mask and the bias, and call SDPA."""
+    mask, causal = None, False
+    if isinstance(options.mask, Causal) and options.bias is None and options.mask.shift(sizes_of(query, key)) == 0:
+        causal = True  # is_causal aligns upper left, and skips the upper half
+    elif options.mask is not None or options.bias is not None:
+        mask = _attn_mask(query, key, options)
+    out = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal,
+        scale=options.scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out, Aux()
+
+
+def _attn_mask(query: Tensor, key: Tensor, options: Options) -> Tensor:
+    """Mask and bias as the one tensor SDPA takes: bool when there is no bias, else additive."""
+    visible, bias = visible_table(query, key, options), options.bias
+    if bias is None:
+        assert visible is not None
+        return visible
+    bias = bias.to(query.dtype).expand(*bias.shape[:2], query.shape[2], key.shape[2])
+    return bias if visible is None else bias.masked_fill(~visible, float("-inf"))

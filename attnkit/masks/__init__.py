@@ -1,0 +1,28 @@
+"""Which key may each query attend to? One small class per answer; `&`, `|` and `~` compose them.
+
+A mask is a rule, not a table: it is asked about single positions (`rule`), about a tile of the score matrix
+(`tile`), or whether a tile is fully visible, fully hidden or mixed (`cover`), so a backend that works tile by tile
+never holds a (q_len, k_len) table, and skips the tiles in which nothing is visible.
+
+In the drawings queries run down, keys run right, `#` is visible and `.` hidden.
+"""
+
+from attnkit.masks.base import And, Cover, Mask, Not, Or, Sizes
+from attnkit.masks.content import Dense, Document, Padding, Prefix
+from attnkit.masks.position import Align, Causal, Window
+
+__all__ = [
+    "Align",
+    "And",
+    "Causal",
+    "Cover",
+    "Dense",
+    "Document",
+    "Mask",
+    "Not",
+    "Or",
+    "Padding",
+    "Prefix",
+    "Sizes",
+    "Window",
+]

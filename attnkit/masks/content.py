@@ -1,0 +1,177 @@
+"""Masks that depend on what the sequences hold: padding, prefixes, packed documents, or any table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attnkit.masks.base import Cover, Mask, Sizes, Table
+
+
+class _Leading(Mask):
+    """Keys before a bound that each batch element has for itself."""
+
+    def __init__(self, bounds: int | Sequence[int] | Int[Tensor, " batch"], name: str) -> None:
+        bounds = torch.as_tensor(bounds)
+        if bounds.dtype == torch.bool or bounds.is_floating_point() or bounds.is_complex() or bounds.ndim > 1:
+            raise ValueError(
+                f"{name} has shape {tuple(bounds.shape)} and dtype {bounds.dtype}; "
+                "it must be an integer, or one integer for each batch element"
+            )
+        self.bounds = bounds.reshape(-1)
+        listed = self.bounds.tolist()
+        if any(bound < 0 for bound in listed):
+            raise ValueError(f"{name} is {listed}; it counts keys, so each must be 0 or more")
+        self.name, self.listed = name, listed
+        self.least, self.most = (min(listed), max(listed)) if listed else (0, 0)
+
+    def check(self, sizes: Sizes) -> None:
+        if len(self.listed) not in (1, sizes.batch):
+            raise ValueError(
+                f"{self!r} has {len(self.listed)} {self.name} for a batch of {sizes.batch}; it needs one each"
+            )
+
+    def rule(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, sizes: Sizes) -> Table:
+        bounds = self.bounds.to(k.device)
+        return k < (bounds[b] if len(self.listed) > 1 else bounds[0] if self.listed else 0)
+
+    def cover(self, rows: range, cols: range, sizes: Sizes) -> Cover:
+        if cols.stop <= self.least:
+            return "full"
+        return "empty" if cols.start >= self.most else "partial"
+
+    def __repr__(self) -> str:
+        shown = self.listed[0] if len(self.listed) == 1 else self.listed
+        return f"{type(self).__name__}({shown})"
+
+
+class Padding(_Leading):
+    """Hides the *keys* after each sequence's end; `lengths` counts the real keys of each batch element.
+
+    Queries that are themselves padding still get an output, which the caller ignores or masks in the loss.
+
+    >>> print(Padding([3]).draw(4, 5))
+    # # # . .
+    # # # . .
+    # # # . .
+    # # # . .
+    """
+
+    def __init__(self, lengths: int | Sequence[int] | Int[Tensor, " batch"]) -> None:
+        super().__init__(lengths, "lengths")
+
+
+class Prefix(_Leading):
+    """Every query sees the first `length` keys. Usually composed: `Prefix(2) | Causal()` is a prefix language model.
+
+    >>> from attnkit.masks import Causal
+    >>> print((Prefix(2) | Causal()).draw(4, 4))
+    # # . .
+    # # . .
+    # # # .
+    # # # #
+    """
+
+    def __init__(self, length: int | Sequence[int] | Int[Tensor, " batch"]) -> None:
+        super().__init__(length, "length")
+
+
+class Document(Mask):
+    """Several documents packed into one sequence: a query sees the keys that carry its own document's number.
+
+    `ids` numbers the queries, with shape (q_len) or (batch, q_len); `key_ids` the keys, when they differ.
+
+    >>> print(Document([0, 0, 1, 1, 1]).draw(5, 5))
+    # # . . .
+    # # . . .
+    . . # # #
+    . . # # #
+    . . # # #
+    """
+
+    def __init__(self, ids: Sequence | Tensor, key_ids: Sequence | Tensor | None = None) -> None:
+        self.ids = self._table(ids, "ids")
+        self.key_ids = self.ids if key_ids is None else self._table(key_ids, "key_ids")
+
+    @staticmethod
+    def _table(ids: Sequence | Tensor, name: str) -> Int[Tensor, "batch len"]:
+        ids = torch.as_tensor(ids)
+        ids = ids.long() if ids.numel() == 0 else ids
+        if ids.dtype == torch.bool or ids.is_floating_point() or ids.ndim not in (1, 2):
+            raise ValueError(
+                f"{name} has shape {tuple(ids.shape)} and dtype {ids.dtype}; "
+                "it must hold integers, in shape (length) or (batch, length)"
+            )
+        return ids if ids.ndim == 2 else ids[None]
+
+    def check(self, sizes: Sizes) -> None:
+        for name, ids, length in (("ids", self.ids, sizes.q_len), ("key_ids", self.key_ids, sizes.k_len)):
+            if ids.shape[1] != length or ids.shape[0] not in (1, sizes.batch):
+                raise ValueError(
+                    f"Document: {name} has shape {tuple(ids.shape)}; for batch {sizes.batch} and length {length} "
+                    f"it needs ({sizes.batch}, {length}) or ({length})"
+                    + (" (give key_ids)" if name == "key_ids" else "")
+                )
+
+    def rule(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, sizes: Sizes) -> Table:
+        ids, key_ids = self.ids.to(q.device), self.key_ids.to(q.device)
+        return ids[b if len(ids) > 1 else b.new_zeros(()), q] == key_ids[b if len(key_ids) > 1 else b.new_zeros(()), k]
+
+    def cover(self, rows: range, cols: range, sizes: Sizes) -> Cover:
+        ids, key_ids = self.ids[:, rows.start : rows.stop], self.key_ids[:, cols.start : cols.stop]
+        if not ids.numel() or not key_ids.numel():
+            return "partial"
+        (low, high), (key_low, key_high) = ids.aminmax(dim=1), key_ids.aminmax(dim=1)
+        if bool(((low > key_high) | (key_low > high)).all()):
+            return "empty"
+        return "full" if bool(((low == high) & (low == key_low) & (low == key_high)).all()) else "partial"
+
+    def __repr__(self) -> str:
+        same = self.key_ids is self.ids
+        return f"Document({self.ids.tolist()}{'' if same else f', {self.key_ids.tolist()}'})"
+
+
+class Dense(Mask):
+    """Any table at all: `visible` is True where a query may attend, and broadcasts to (batch, heads, q_len, k_len)."""
+
+    def __init__(self, visible: Tensor) -> None:
+        if not isinstance(visible, Tensor) or visible.dtype != torch.bool or visible.ndim > 4:
+            got = (
+                f"shape {tuple(visible.shape)}, {visible.dtype}"
+                if isinstance(visible, Tensor)
+                else type(visible).__name__
+            )
+            raise ValueError(f"visible is {got}; a mask must be a bool tensor of at most four axes (True = may attend)")
+        self.visible = visible[(None,) * (4 - visible.ndim)]
+
+    def check(self, sizes: Sizes) -> None:
+        if any(have not in (1, want) for have, want in zip(self.visible.shape, sizes, strict=True)):
+            raise ValueError(
+                f"mask has shape {tuple(self.visible.shape)}, which does not broadcast to "
+                f"(batch, heads, q_len, k_len) = {tuple(sizes)}; "
+                "a padding table of shape (batch, k_len) wants [:, None, None, :]"
+            )
+
+    def rule(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, sizes: Sizes) -> Table:
+        visible = self.visible.to(q.device)
+        at = [i if n > 1 else torch.zeros_like(i) for i, n in zip((b, h, q, k), visible.shape, strict=True)]
+        return visible[tuple(at)]
+
+    def tile(self, rows: range, cols: range, sizes: Sizes, device: torch.device | str = "cpu") -> Table:
+        q, k = (
+            slice(r.start, r.stop) if n != 1 else slice(None)
+            for r, n in zip((rows, cols), self.visible.shape[2:], strict=True)
+        )
+        return self.visible[:, :, q, k].to(device)
+
+    def cover(self, rows: range, cols: range, sizes: Sizes) -> Cover:
+        tile = self.tile(rows, cols, sizes, self.visible.device)
+        if not tile.numel() or not bool(tile.any()):
+            return "empty"
+        return "full" if bool(tile.all()) else "partial"
+
+    def __repr__(self) -> str:
+        return f"Dense({'x'.join(map(str, self.visible.shape))})"
