@@ -112,7 +112,10 @@ def write_if_changed(nb: NotebookNode, path: Path) -> bool:
 
 
 def setup_source(project: Project) -> str:
-    """Source of a notebook's first code cell: installs attnkit where it is missing, then says what is there."""
+    """Source of a notebook's first code cell: installs attnkit where it is missing, then says what is there.
+
+    What it prints differs from machine to machine, so the comment tells nbval to let its output be.
+    """
     target = project.install_target()
     missing = (
         f'    %pip install -q "{target}"'
@@ -125,6 +128,7 @@ def setup_source(project: Project) -> str:
     )
     return (
         "#@title Setup (run once)\n"
+        "# NBVAL_IGNORE_OUTPUT\n"
         "import importlib.util\n\n"
         'if importlib.util.find_spec("attnkit") is None:\n'
         f"{missing}\n\n"
