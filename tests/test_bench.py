@@ -1,0 +1,73 @@
+"""The bench tells what it measured, right or wrong; how fast anything is, is not tested here."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from attnkit.bench.measure import interleaved, peak_extra_megabytes
+from attnkit.bench.report import Row, as_json, as_table, spread, stamp
+
+
+def test_a_ratio_is_that_of_the_medians_and_decides_the_goal() -> None:
+    row = Row("x", ours=[2.0, 3.0, 100.0], peer=[2.0, 2.0, 2.0], goal=1.5)
+    assert row.ratio == 1.5
+    assert row.met is True
+    assert Row("x", ours=[3.1], peer=[2.0], goal=1.5).met is False
+    assert Row("x", ours=[3.1], peer=[2.0]).met is None
+
+
+def test_a_value_goal_ignores_the_peer() -> None:
+    row = Row("memory", ours=[90.0], peer=[4000.0], unit="MB", goal=100.0, against_peer=False)
+    assert row.measured == 90.0
+    assert row.met is True
+    assert Row("memory", ours=[101.0], peer=[4000.0], goal=100.0, against_peer=False).met is False
+
+
+@pytest.mark.parametrize(("ours", "peer", "word"), [([], [1.0], "ours"), ([1.0], [], "peer")])
+def test_a_row_without_samples_is_refused(ours: list[float], peer: list[float], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        Row("x", ours, peer)
+
+
+def test_interleaving_takes_as_many_samples_of_each_and_alternates_who_goes_first() -> None:
+    calls: list[str] = []
+    ours, peer = interleaved(lambda: calls.append("a"), lambda: calls.append("b"), rounds=4)
+    assert len(ours) == len(peer) == 4
+    assert "".join(calls[2:]) == "abbaabba"
+
+
+def test_samples_are_milliseconds() -> None:
+    ours, peer = interleaved(lambda: time.sleep(0.02), lambda: None, rounds=3)
+    assert 19 < min(ours) < 500
+    assert max(peer) < 19
+
+
+def test_json_holds_raw_samples_and_where_they_came_from() -> None:
+    told = json.loads(as_json([Row("x", [1.0, 2.0], [4.0], "other", goal=1.0)], stamp()))
+    (row,) = told["rows"]
+    assert row["ours"] == [1.0, 2.0]
+    assert row["ratio"] == 0.375
+    assert row["met"] is True
+    assert told["stamp"]["versions"]["torch"]
+    assert told["stamp"]["cores"] >= 1
+
+
+def test_the_table_shows_a_missed_goal_as_missed() -> None:
+    table = as_table([Row("slow", [3.0] * 5, [1.0] * 5, "peer", goal=2.0), Row("fast", [1.0], [2.0], goal=2.0)])
+    slow, fast = table.splitlines()[2:]
+    assert slow.endswith("| 3.00 | <= 2 | no |")
+    assert fast.endswith("| 0.50 | <= 2 | yes |")
+
+
+def test_spread_is_the_median_and_half_the_interquartile_range() -> None:
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0], "ms") == "3 ± 1.5 ms"
+    assert spread([2.0], "ms") == "2 ms"
+
+
+@pytest.mark.slow
+def test_online_attention_is_measured_to_take_less_memory_than_naive() -> None:
+    """At length 4,096 the naive scores alone are 67 MB; a blocked pass never holds them."""
+    assert peak_extra_megabytes("naive", 4096) > 67 > peak_extra_megabytes("online", 4096)
