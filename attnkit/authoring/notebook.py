@@ -80,6 +80,21 @@ def execute(nb: NotebookNode, cwd: Path | str, timeout: int = 300, allow_errors:
     )
     with execution_environment():
         client.execute()
+    return merge_streams(nb)
+
+
+def merge_streams(nb: NotebookNode) -> NotebookNode:
+    """Join neighbouring pieces of the same stream: how often the kernel flushes depends on its luck."""
+    for cell in nb.cells:
+        merged: list[NotebookNode] = []
+        for output in cell.get("outputs", []):
+            last = merged[-1] if merged else None
+            if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+                last.text += output.text
+            else:
+                merged.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = merged
     return nb
 
 

@@ -191,11 +191,11 @@ def _explains(question: Question, outputs: list[Any], judged: list[_Judged]) -> 
     """Whether `outputs` are the student's answers on all of `judged`, and at least one of them is wrong."""
     telling = False
     for output, j in zip(outputs, judged, strict=True):
-        if output is _RAISED or isinstance(j.reply, Failure):
-            if (output is _RAISED) != (isinstance(j.reply, Failure) and j.reply.kind == "raised"):
+        if isinstance(j.reply, Failure):
+            if output is not _RAISED or j.reply.kind != "raised":
                 return False
             continue
-        if not same(j.reply.value, output, question.tolerance):
+        if output is _RAISED or not same(j.reply.value, output, question.tolerance):
             return False
         telling = telling or not j.passed
     return telling

@@ -1,0 +1,154 @@
+"""Calling a student's function in this process, and turning whatever it returns or raises into a `Reply`.
+
+Nothing that a student returns may stop the check: a list, a generator, an object with a hostile `__array__`,
+an array that fills the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import sys
+import sysconfig
+import traceback
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnkit.lab.outcome import Answer, Failure, FailureKind, Framework, Reply
+from attnkit.lab.question import Case, Question
+
+# No answer is anywhere near this large; converting one that is would stall the notebook.
+MAX_VALUES = 1_000_000
+MAX_MESSAGE = 300
+_OURS = str(Path(__file__).resolve().parents[1])
+_INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class InProcess:
+    """`judge`'s way to call `function` right here. `printed` tells whether it ever wrote to standard output."""
+
+    def __init__(self, function: Callable[..., Any], question: Question) -> None:
+        self.function = function
+        self.names = question.argument_names()
+        self.printed = False
+
+    def __call__(self, case: Case, framework: Framework) -> Reply:
+        """Call the function with fresh copies of the case's arguments, as arrays of `framework`."""
+        arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+        def hand_over(name: str, value: Any) -> Any:
+            if not isinstance(value, np.ndarray):
+                return value
+            arrays[name] = value, (copy := value.copy())
+            return _as_tensor(copy) if framework == "torch" else copy
+
+        args = [hand_over(name, value) for name, value in zip(self.names, case.args, strict=False)]
+        kwargs = {name: hand_over(name, value) for name, value in case.kwargs.items()}
+        try:
+            with _quiet() as out:
+                value = self.function(*args, **kwargs)
+            self.printed = self.printed or bool(out.getvalue())
+            reply = as_reply(value)
+        except KeyboardInterrupt:  # the student stops a loop that never ends: that is not ours to swallow
+            raise
+        except BaseException as error:  # SystemExit, too: a check must not end the kernel
+            return _as_failure(error)
+        changed = tuple(name for name, (before, after) in arrays.items() if before.tobytes() != after.tobytes())
+        return Answer(reply.value, changed) if isinstance(reply, Answer) else reply
+
+
+def frameworks_of(function: Callable[..., Any]) -> tuple[Framework, ...]:
+    """Which inputs to try first: those of the library that the function's code names.
+
+    torch is left out when nobody has imported it: loading it takes longer than everything else here.
+    """
+    if "torch" not in sys.modules:
+        return ("numpy",)
+    code, names = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    used = [names.get(name) for name in getattr(code, "co_names", ())]
+    modules = {value.__name__.split(".")[0] for value in used if isinstance(value, types.ModuleType)}
+    return ("numpy", "torch") if "numpy" in modules and "torch" not in modules else ("torch", "numpy")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """No warnings, and what is printed is kept apart: the same check always shows the same text."""
+    out = io.StringIO()
+    with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(out):
+        warnings.simplefilter("ignore")
+        yield out
+
+
+def _as_tensor(array: np.ndarray) -> Any:
+    import torch  # only reached when it is loaded already
+
+    return torch.from_numpy(array)
+
+
+def as_reply(value: Any) -> Reply:
+    """What the function returned, as an `Answer`, or as a `Failure` that says kindly what is the matter."""
+    if value is None:
+        return Failure("malformed", "Your function returned None. Is a `return` missing?")
+    if type(value) is tuple:
+        parts = [as_reply(one) for one in value[:8]]
+        bad = next((part for part in parts if isinstance(part, Failure)), None)
+        return bad or Answer(tuple(part.value for part in parts))  # type: ignore[union-attr, misc]  # none is a Failure
+    if type(value) in (bool, int, float):
+        return Answer(float(value))
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if value.numel() > MAX_VALUES:
+            return _too_large(tuple(value.shape))
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() and value.itemsize < 4 else value).numpy()
+    if not isinstance(value, np.ndarray | np.generic):
+        return Failure("malformed", _not_an_array(value))
+    if value.size > MAX_VALUES:
+        return _too_large(value.shape)
+    if value.dtype.kind not in "fiub":
+        return Failure("malformed", f"Your function returned an array of dtype {value.dtype}; it should hold numbers.")
+    return Answer(np.array(value, subok=False))
+
+
+def _too_large(shape: tuple[int, ...]) -> Failure:
+    return Failure("malformed", f"Your function returned an array of shape {shape}, which is far too large.")
+
+
+def _not_an_array(value: Any) -> str:
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    text = f"Your function returned {article} {kind}; it should return an array (NumPy) or a tensor (torch)."
+    if isinstance(value, list):
+        text += " np.array(...) or torch.stack(...) makes one from a list."
+    if isinstance(value, types.GeneratorType):
+        text += " Is there a `yield` where a `return` should be?"
+    if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
+        text += " Are the parentheses of a call missing?"
+    return text
+
+
+def _as_failure(error: BaseException) -> Failure:
+    """The exception in one line, with the student's own line of code, not ours."""
+    try:
+        message = " ".join(str(error).split())[:MAX_MESSAGE]
+    except Exception:  # an exception whose __str__ raises
+        message = ""
+    kind: FailureKind = "not-implemented" if isinstance(error, NotImplementedError) else "raised"
+    name = type(error).__name__
+    return Failure(kind, f"{name}: {message}" if message else name, _own_line(error))
+
+
+def _own_line(error: BaseException) -> str:
+    """`line 3 of softmax: return x.exp(`, the innermost line that is neither ours nor a library's."""
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_OURS, *_INSTALLED)) and linecache.getline(frame.filename, frame.lineno or 0)
+    ]
+    return f"line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own else ""
