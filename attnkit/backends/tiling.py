@@ -1,0 +1,123 @@
+"""How the score matrices are cut into tiles, and what each tile needs to know. The algorithm is in online.py.
+
+The query heads that share a key head are stacked as rows of one matrix, so keys are never repeated in memory:
+    N = batch * kv_heads,  R = heads / kv_heads * (queries in the tile),  C = keys in the tile
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnkit.backends.common import Options
+from attnkit.backends.dropout import keep_tile
+from attnkit.masks import Cover, Sizes
+
+INF = float("inf")
+TILE_SCORES = 1 << 19  # how many scores a tile holds, over all heads: 2 MB in float32, about what a core's cache holds
+
+
+def choose_tiles(sizes: Sizes) -> tuple[int, int]:
+    """Queries and keys in a tile: as many as keep it near TILE_SCORES, whatever the number of heads."""
+    side = math.isqrt(TILE_SCORES // max(sizes.batch * sizes.heads, 1))
+    side = min(max(side // 64 * 64, 64), 1024)
+    return side, side
+
+
+def split(length: int, size: int) -> list[range]:
+    """0 .. length in ranges of `size`, the last one shorter.
+
+    >>> split(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One call of a tiled backend, without its tensors."""
+
+    sizes: Sizes
+    kv_heads: int
+    options: Options
+    dtype: torch.dtype  # of the accumulators
+    device: torch.device
+
+    @property
+    def n(self) -> int:
+        return self.sizes.batch * self.kv_heads
+
+    @property
+    def groups(self) -> int:
+        return self.sizes.heads // max(self.kv_heads, 1)
+
+    def tiles(self) -> tuple[list[range], list[range]]:
+        """The queries and the keys, each cut into blocks."""
+        q_size, k_size = choose_tiles(self.sizes)
+        return split(self.sizes.q_len, q_size), split(self.sizes.k_len, k_size)
+
+    def stack(self, x: Float[Tensor, "batch any_heads len d"]) -> Float[Tensor, "n groups len d"]:
+        """Query heads beside the others that share their key head, in the accumulator's dtype."""
+        groups = x.shape[1] // max(self.kv_heads, 1)
+        return x.to(self.dtype).reshape(self.n, groups, *x.shape[2:])
+
+    def rows_of(self, x: Float[Tensor, "n groups q_len d"], rows: range) -> Float[Tensor, "n R d"]:
+        """The block of queries `rows` of all heads of a group, as the rows of one matrix."""
+        return x[:, :, rows.start : rows.stop].reshape(self.n, self.groups * len(rows), x.shape[-1])
+
+    def put_rows(self, whole: Float[Tensor, "n groups q_len d"], rows: range, part: Float[Tensor, "n R d"]) -> None:
+        """Write a block of queries back to where rows_of took it from."""
+        whole[:, :, rows.start : rows.stop] = part.view(self.n, self.groups, len(rows), part.shape[-1])
+
+    def unstack(self, x: Float[Tensor, "n ... d"]) -> Float[Tensor, "batch any_heads len d"]:
+        """The inverse of stack, for (n, groups, len, d) or (n, len, d)."""
+        heads = self.kv_heads * (x.shape[1] if x.ndim == 4 else 1)
+        return x.reshape(self.sizes.batch, heads, *x.shape[-2:])
+
+    def sink_rows(self, sink: Float[Tensor, " heads"], rows: range) -> Float[Tensor, "n R 1"]:
+        """Each row's sink: that of its head."""
+        by_head = sink.to(self.dtype).view(1, self.kv_heads, self.groups, 1)
+        return by_head.expand(self.sizes.batch, -1, -1, len(rows)).reshape(self.n, self.groups * len(rows), 1)
+
+    def by_head(self, tile: Float[Tensor, "n R C"], rows: range) -> Float[Tensor, "batch kv_heads groups rows C"]:
+        """A tile with its heads apart again, to meet a bias or a mask."""
+        return tile.view(self.sizes.batch, self.kv_heads, self.groups, len(rows), tile.shape[-1])
+
+    def split_heads(self, table: Tensor) -> Tensor:
+        """A (#batch, #heads, ...) table as (#batch, #kv_heads, #groups, ...)."""
+        return table.unflatten(1, (1, 1) if table.shape[1] == 1 else (self.kv_heads, self.groups))
+
+    def cover(self, rows: range, cols: range) -> Cover:
+        """Does the mask show all, some or none of a tile?"""
+        mask = self.options.mask
+        return "full" if mask is None else mask.cover(rows, cols, self.sizes)
+
+    def ceiling(self, rows: range, cols: range) -> Tensor:
+        """inf where visible, -inf where hidden: the minimum with it hides, and is faster than a select by bools."""
+        assert self.options.mask is not None
+        visible = self.split_heads(self.options.mask.tile(rows, cols, self.sizes, self.device))
+        return torch.full((), INF, dtype=self.dtype, device=self.device).where(visible, -INF)
+
+    def keep(self, rows: range, cols: range) -> Float[Tensor, "n R C"]:
+        """What dropout multiplies the weights by: 0, or 1 / (1 - p)."""
+        p = self.options.dropout
+        kept = keep_tile(self.options.seed, p, rows, cols, self.sizes, self.device)
+        return kept.to(self.dtype).div_(1 - p).view(self.n, self.groups * len(rows), len(cols))
+
+
+class Scratch:
+    """One reused buffer for each role, since fresh memory for every tile costs more than the arithmetic on it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.buffers: dict[str, Tensor] = {}
+
+    def __call__(self, role: str, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        if role not in self.buffers or self.buffers[role].numel() < size:
+            self.buffers[role] = self.like.new_empty(size)
+        return self.buffers[role][:size].view(shape)
