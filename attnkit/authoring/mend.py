@@ -8,9 +8,34 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# The theme ships its icons twice: as a web font, which the pages use, and as half a megabyte of JavaScript.
-_ICON_SCRIPT = re.compile(r'[ \t]*<script[^>]*src="[^"]*fontawesome\.js[^"]*"[^>]*></script>\n?')
-_ICON_PRELOAD = re.compile(r'[ \t]*<link[^>]*href="[^"]*fontawesome\.js[^"]*"[^>]*/?>\n?')
+# What to mend, why, and how: the theme's markup as it is written, and as it should be.
+_RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    (
+        "icons come twice, as a web font that pages use and as half a megabyte of script",
+        re.compile(r'[ \t]*<(?:script|link)[^>]*(?:src|href)="[^"]*fontawesome\.js[^"]*"[^>]*>(?:</script>)?\n?'),
+        "",
+    ),
+    (
+        "a button that shows 'Search Ctrl+K' must not be called otherwise",
+        re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"'),
+        r"\1",
+    ),
+    (
+        "the summary of a folded cell says 'Show code cell source'; the label would hide that",
+        re.compile(r'<summary aria-label="Toggle hidden content">'),
+        "<summary>",
+    ),
+    (
+        "the logo and search in the sidebar belong to a landmark",
+        re.compile(r'(<div id="pst-primary-sidebar" class="bd-sidebar-primary bd-sidebar[^"]*")>'),
+        r'\1 role="complementary" aria-label="Book">',
+    ),
+    (
+        "doc-biblioentry is deprecated and may not stand in a list; listitem may",
+        re.compile(r'(<div class="citation"[^>]*) role="doc-biblioentry"'),
+        r'\1 role="listitem"',
+    ),
+)
 
 
 def mend(site: Path) -> int:
@@ -29,5 +54,6 @@ def mend(site: Path) -> int:
 
 def mend_page(text: str) -> str:
     """One page, mended."""
-    text = _ICON_SCRIPT.sub("", text)
-    return _ICON_PRELOAD.sub("", text)
+    for _, found, better in _RULES:
+        text = found.sub(better, text)
+    return text

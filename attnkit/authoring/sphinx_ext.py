@@ -1,7 +1,7 @@
 """What Sphinx does for this book beyond its usual work; listed in `_config.yml`.
 
-However the build is started (`attnkit book build` or `jupyter-book build`), outdated chapters are executed first and the
-pages that show them are read again; the launch and edit links follow `[tool.attnkit] repository`; the written
+However the build is started (`attnkit book build` or `jupyter-book build`), outdated chapters are executed first and
+the pages that show them are read again; the launch and edit links follow `[tool.attnkit] repository`; the written
 pages are mended (see `mend`).
 """
 
@@ -18,6 +18,7 @@ from attnkit.authoring.chapters import Chapter, load_chapters
 from attnkit.authoring.execution import ChapterError, refresh
 from attnkit.authoring.mend import mend
 from attnkit.authoring.project import Project, load_project
+from attnkit.authoring.shown import shown_source
 from attnkit.authoring.vendor import VendorError, vendor
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", configure, priority=100)
     app.connect("builder-inited", prepare, priority=100)
     app.connect("env-get-outdated", outdated)
+    app.connect("doctree-read", show_less)
     app.connect("build-finished", finish)
     app.add_role("lab", LabRole())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 class LabRole(SphinxRole):
-    """`{lab}`name``: where the lab is to be had, in Colab if the book is published, else as a file in the built book."""
+    """The role `lab`: where a lab is to be had, in Colab if the book is published, else as a file in the built book."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The links to the lab that the role's text names."""
@@ -125,6 +127,19 @@ def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[s
     before = getattr(env, "attnkit_keys", {})
     env.attnkit_keys = keys  # type: ignore[attr-defined]  # Sphinx pickles what extensions put on the environment
     return [name for name, key in keys.items() if before.get(name) != key]
+
+
+def show_less(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out of the shown cells what only serves the page's own numbers."""
+    for cell in list(doctree.findall(nodes.container)):
+        if "cell_input" not in cell.get("classes", []):
+            continue
+        for block in cell.findall(nodes.literal_block):
+            source = shown_source(block.astext())
+            block.rawsource = source
+            block.children = [nodes.Text(source)] if source else []
+        if not any(block.astext() for block in cell.findall(nodes.literal_block)):
+            cell.parent.remove(cell)
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attnkit.viz.figure import Figure
 from attnkit.viz.gluing import glue
 from attnkit.viz.heat import heatmap
-from attnkit.viz.lines import bars, lines
+from attnkit.viz.lines import lines
 from attnkit.viz.tables import Table, table
 
-__all__ = ["Figure", "Table", "bars", "glue", "heatmap", "lines", "table"]
+__all__ = ["Figure", "Table", "glue", "heatmap", "lines", "table"]

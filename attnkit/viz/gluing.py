@@ -20,4 +20,5 @@ def glue(name: str, text: object) -> None:
     from IPython.display import display
 
     record = {"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}}
-    display({_RECORD: str(text)}, metadata=record, raw=True)
+    # As a quoted string: myst-nb would read 2.00 as a number and print 2.0.
+    display({_RECORD: repr(str(text))}, metadata=record, raw=True)

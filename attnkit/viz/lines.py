@@ -1,4 +1,4 @@
-"""Line and bar charts in the house style, each with alt text and its data in a table."""
+"""Line charts in the house style, with alt text and their data in a table."""
 
 from __future__ import annotations
 
@@ -42,34 +42,6 @@ def lines(
             axes.legend()
     rows = [[f"{value:g}", *(f"{float(y[i]):.{digits}g}" for y in series.values())] for i, value in enumerate(x)]
     return Figure(figure, alt, Table([xlabel, *series], rows) if data else None)
-
-
-def bars(
-    names: Sequence[str],
-    series: Mapping[str, Sequence[float]],
-    *,
-    alt: str,
-    xlabel: str,
-    ylabel: str,
-    title: str = "",
-    digits: int = 3,
-) -> Figure:
-    """Groups of bars: one group per name, one bar in it per entry of `series`."""
-    with house_style():
-        figure = MplFigure(figsize=(6.4, 3.2))
-        axes = figure.add_subplot()
-        width = 0.8 / len(series)
-        hatches = ("", "//", "..", "xx", "--")
-        for k, ((label, y), colour, hatch) in enumerate(zip(series.items(), SERIES, hatches, strict=False)):
-            at = np.arange(len(names)) - 0.4 + width * (k + 0.5)
-            axes.bar(at, _floats(y), width * 0.92, color=colour, hatch=hatch, edgecolor="white", lw=0, label=label)
-        axes.set_xticks(np.arange(len(names)), list(names))
-        axes.grid(False, axis="x")
-        _finish(axes, xlabel, ylabel, title)
-        if len(series) > 1:
-            axes.legend()
-    rows = [[name, *(f"{float(y[i]):.{digits}f}" for y in series.values())] for i, name in enumerate(names)]
-    return Figure(figure, alt, Table([xlabel, *series], rows))
 
 
 def _finish(axes, xlabel: str, ylabel: str, title: str) -> None:

@@ -1,0 +1,79 @@
+// Visits pages in Chromium and reports what a reader would meet. Reads {site, served, pages, views, chromium, shots}
+// as JSON from stdin; writes one JSON list to stdout. Every request that leaves the site is refused and counted.
+import { readFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const job = JSON.parse(readFileSync(0, "utf8"));
+const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync"];
+const profile = mkdtempSync(join(tmpdir(), "attnkit-browser-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: job.chromium, headless: true, args: flags, reducedMotion: "reduce",
+});
+const reports = [];
+
+for (const address of job.addresses) {
+  for (const view of job.views) {
+    const page = await context.newPage();
+    const report = { address, view: view.name, outside: [], errors: [] };
+    await page.route("**/*", (route) => {
+      const url = route.request().url();
+      if (job.inside.some((start) => url.startsWith(start)) || url.startsWith("data:") || url.startsWith("blob:")) {
+        return route.continue();
+      }
+      report.outside.push(url);
+      return route.abort();
+    });
+    page.on("console", (message) => { if (message.type() === "error") report.errors.push(message.text()); });
+    page.on("pageerror", (error) => report.errors.push(String(error)));
+    page.on("requestfailed", (request) => report.errors.push(`not loaded: ${request.url()}`));
+    page.on("response", (response) => {
+      if (response.status() >= 400) report.errors.push(`${response.status()}: ${response.url()}`);
+    });
+    await page.addInitScript((mode) => { localStorage.setItem("mode", mode); localStorage.setItem("theme", mode); }, view.theme);
+    await page.setViewportSize({ width: view.width, height: 900 });
+    await page.goto(address, { waitUntil: "load" });
+    await page.evaluate(async () => {
+      if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
+      await document.fonts.ready;
+    });
+    Object.assign(report, await page.evaluate(() => ({
+      theme: document.documentElement.dataset.theme,
+      title: document.title,
+      formulas: document.querySelectorAll(".math").length,
+      rendered: document.querySelectorAll("mjx-container").length,
+      broken: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((e) => e.textContent),
+      mathFonts: [...document.fonts].filter((f) => f.family.startsWith("MJX") && f.status === "loaded").length,
+      width: document.documentElement.scrollWidth,
+      tooWide: [...document.querySelectorAll("body *")]
+        .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && e.checkVisibility())
+        .slice(0, 5).map((e) => `${e.tagName}.${e.className}`),
+      unnamedFigures: [...document.querySelectorAll("figure svg, img")]
+        .filter((e) => !(e.getAttribute("alt") ?? e.getAttribute("aria-label"))).map((e) => e.outerHTML.slice(0, 120)),
+      raw: document.querySelector("article")?.innerText.match(/\{(glue|cite|eq|ref|doc|lab)[^}]*\}|```/g) ?? [],
+      ids: [...document.querySelectorAll("[id]")].map((e) => e.id),
+    })));
+    if (view.axe) {
+      await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+      await page.evaluate(axeSource);
+      const found = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"], preload: false }));
+      report.axe = found.violations.map((v) => ({
+        id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.length, first: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)),
+      }));
+    }
+    if (job.shots) {
+      const name = `${address.split("/").pop().replace(".html", "")}-${view.name}.png`;
+      await page.screenshot({ path: join(job.shots, name), fullPage: true });
+    }
+    reports.push(report);
+    await page.close();
+  }
+}
+await context.close();
+rmSync(profile, { recursive: true, force: true });
+process.stdout.write(JSON.stringify(reports));
