@@ -31,7 +31,6 @@ def test_every_command_has_help() -> None:
     [
         ("typer", "grade", "pip install 'attnkit[grade]'"),
         ("jupytext", "lab", "pip install 'attnkit[book]'"),
-        ("nbformat", "grade", "pip install 'attnkit[grade]'"),
     ],
 )
 def test_a_missing_extra_is_named(missing: str, command: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +36,11 @@ def dispatch(rounds: int) -> list[Row]:
     """What the front door costs: `attention(backend="auto")` over the call that it ends in."""
     qkv = _inputs(4, 8, 512, 64)
     rows = []
-    for name, mask, causal in (("plain", None, False), ("causal", Causal(), True)):
-        ours, peer = interleaved(
-            lambda mask=mask: attention(*qkv, mask=mask),
-            lambda causal=causal: F.scaled_dot_product_attention(*qkv, is_causal=causal),
-            3 * rounds,
-        )
-        rows.append(Row(f"auto, {name}, B4 H8 L512 D64 float32", ours, peer, PEER, goal=1.03))
+    for name, mask in (("plain", None), ("causal", Causal())):
+        ours = partial(attention, *qkv, mask=mask)
+        peer = partial(_sdpa, *qkv, is_causal=mask is not None)
+        samples = interleaved(ours, peer, 3 * rounds)
+        rows.append(Row(f"auto, {name}, B4 H8 L512 D64 float32", *samples, PEER, goal=1.03))
     return rows
 
 
@@ -49,16 +48,18 @@ def online(rounds: int) -> list[Row]:
     """The blocked backend against the fused CPU kernel of PyTorch."""
     rows = []
     for length in (1024, 2048):
-        for name, mask, causal in (("plain", None, False), ("causal", Causal(), True)):
+        for name, mask in (("plain", None), ("causal", Causal())):
             for what, goal, step in (("forward", 1.5, _forward), ("forward + backward", 2.0, _forward_backward)):
                 qkv = _inputs(1, 8, length, 64, grad=step is _forward_backward)
-                ours, peer = interleaved(
-                    step(lambda q, k, v, mask=mask: attention(q, k, v, mask=mask, backend="online"), qkv),
-                    step(lambda q, k, v, c=causal: F.scaled_dot_product_attention(q, k, v, is_causal=c), qkv),
-                    rounds,
-                )
-                rows.append(Row(f"online, {what}, {name}, B1 H8 L{length} D64", ours, peer, PEER, goal=goal))
+                ours = step(partial(attention, mask=mask, backend="online"), qkv)
+                peer = step(partial(_sdpa, is_causal=mask is not None), qkv)
+                samples = interleaved(ours, peer, rounds)
+                rows.append(Row(f"online, {what}, {name}, B1 H8 L{length} D64", *samples, PEER, goal=goal))
     return rows
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
 
 
 def _forward(function: Callable[..., Tensor], qkv: list[Tensor]) -> Callable[[], object]:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 
 
-def interleaved(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 15) -> tuple[list[float], ...]:
+def interleaved(
+    ours: Callable[[], object], peer: Callable[[], object], rounds: int = 15
+) -> tuple[list[float], list[float]]:
     """Milliseconds of each call, `rounds` of each, in the order ABBA: a drift of the machine hits both alike."""
     ours()
     peer()
