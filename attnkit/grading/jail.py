@@ -24,7 +24,9 @@ SCRATCH = Path("/scratch")
 SCRATCH_BYTES = 64 * 2**20
 SHM_BYTES = 16 * 2**20
 _HERE = Path(__file__).resolve().parent
-WORKER, WIRE = _HERE / "worker.py", _HERE / "wire.py"
+WORKER = _HERE / "worker.py"
+# All of attnkit that is inside.
+SHOWN = (WORKER, _HERE / "wire.py", _HERE / "standins.py")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def command(python_arguments: list[str], private: Iterable[Path] = ()) -> list[s
     for folder in dict.fromkeys((*hidden_folders(), *(path.resolve() for path in private))):
         if folder not in visible and folder.is_dir() and any(folder.is_relative_to(other) for other in visible):
             arguments += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
-    arguments += ["--ro-bind", str(WORKER), str(INSIDE / WORKER.name), "--ro-bind", str(WIRE), str(INSIDE / WIRE.name)]
+    for file in SHOWN:
+        arguments += ["--ro-bind", str(file), str(INSIDE / file.name)]
     # /proc read-only: some of its files obey whoever is root outside, capabilities or not
     arguments += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
     arguments += ["--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]

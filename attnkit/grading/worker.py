@@ -1,21 +1,19 @@
 """Runs inside the jail: a zygote that has loaded torch forks one child a question; the child runs a student's code.
 
-Standard library, NumPy, torch and `wire.py` only. There is nothing to find here: no question, no reference, no key,
-no score. The zygote reads no byte of a student; what a child sends is judged by the trusted side, which believes
-only that an array is an array. So nothing below is a defence against the child's own code, apart from what the
-zygote does after a child: end every process, empty the scratch space.
+Standard library, NumPy, torch and the two files beside it only. There is nothing to find here: no question, no
+reference, no key, no score. The zygote reads no byte of a student; what a child sends is judged by the trusted side,
+which believes only that an array is an array. So nothing below is a defence against the child's own code, apart from
+what the zygote does after a child: end every process, empty the scratch space.
 
-    python worker.py WIRE.PY CONTROL_FD SCRATCH jail|none [FOLDER_OF_PACKAGES ...]
+    python worker.py CONTROL_FD SCRATCH jail|none [FOLDER_OF_PACKAGES ...]
 """
 
 from __future__ import annotations
-
 import __future__
+
 import contextlib
 import ctypes
 import gc
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import json
 import os
@@ -28,10 +26,9 @@ import sys
 import time
 import traceback
 import types
+import warnings
 
 REQUESTS, REPLIES = 3, 4
-# What an honest notebook imports to show or to check something. None of it computes an answer.
-INERT = ("attnkit", "IPython", "google", "matplotlib", "ipywidgets", "seaborn", "plotly", "bokeh", "tqdm", "nbformat")
 
 
 # --- the zygote -------------------------------------------------------------------------------------------------------
@@ -112,7 +109,7 @@ def run_child(descriptors: list[int], limits: dict[str, int], scratch: str) -> N
             hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (value, value))
-        sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", 1, encoding="utf-8", errors="replace", closefd=False)
         os.chdir(scratch)
         Answering().serve()
     except Exception:
@@ -128,10 +125,13 @@ class Answering:
     def __init__(self) -> None:
         self.function = None
         self.answer = ""
+        self.lines: dict[tuple[str, int], str] = {}
+        warnings.simplefilter("ignore")
+        np.seterr(all="ignore")
         random.seed(0)
         np.random.seed(0)
         torch.manual_seed(0)
-        sys.meta_path.insert(0, InertFinder())
+        sys.meta_path.insert(0, standins.Finder())
         self.main = types.ModuleType("__main__")
         # A module that nobody names any more loses its globals: this one is still needed.
         sys.modules["_attnkit_worker"] = sys.modules["__main__"]
@@ -161,10 +161,12 @@ class Answering:
         self.answer = frame.header["answer"]
         statements = json.loads(frame.arrays[0].tobytes())
         namespace = self.main.__dict__
-        inert = Inert()
+        inert = standins.Inert()
         namespace.update(get_ipython=lambda: inert, display=inert)
         flags, first_error = 0, None
         for cell, line, text, own in statements:
+            for number, source in enumerate(text.split("\n"), line):
+                self.lines[f"<cell {cell}>", number] = source.strip()
             try:
                 code = compile("\n" * (line - 1) + text, f"<cell {cell}>", "exec", flags, dont_inherit=True)
                 for name in __future__.all_feature_names:
@@ -172,7 +174,7 @@ class Answering:
                 exec(code, namespace)
             except BaseException as error:
                 if own and first_error is None:
-                    first_error = describe(error)
+                    first_error = describe(error, self.lines)
         self.function = namespace.get(self.answer)
         if callable(self.function):
             return {"value": {"tuple": []}}, []
@@ -208,12 +210,12 @@ class Answering:
             changed = [i for i, pair in enumerate(given) if pair and pair[0].tobytes() != pair[1].tobytes()]
             return {"value": value, "changed": changed}, arrays
         except BaseException as error:
-            return describe(error), []
+            return describe(error, self.lines), []
 
 
 def to_spec(value, arrays: list, depth: int = 1) -> dict:
     """The answer as arrays on the wire, or `wire.Malformed` with what it was."""
-    if isinstance(value, Inert):
+    if isinstance(value, standins.Inert):
         raise wire.Malformed("something of a package that is not there when your answer is graded (attnkit, a plot)")
     if depth and isinstance(value, tuple):
         return {"tuple": [to_spec(one, arrays, depth - 1) for one in value]}
@@ -234,70 +236,21 @@ def failed(kind: str, message: str, where: str = "") -> dict:
     return {"failure": [kind, message[:600], where[:300]]}
 
 
-def describe(error: BaseException) -> dict:
+def describe(error: BaseException, lines: dict[tuple[str, int], str]) -> dict:
     """Why there is no answer, and the student's own line in which it happened."""
     if isinstance(error, wire.Malformed):
         return failed("malformed", f"Your function returned {error}.")
     try:
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     except BaseException:
         message = "an exception that cannot be shown"
     where, step = "", error.__traceback__
     while step is not None:
-        name = step.tb_frame.f_code.co_filename
-        where = f"{name[1:-1]}, line {step.tb_lineno}" if name.startswith("<cell ") else where
+        code, number = step.tb_frame.f_code, step.tb_lineno
+        if text := lines.get((code.co_filename, number)):
+            where = f"line {number} of {code.co_name.replace('<module>', 'the cell')}: {text}"
         step = step.tb_next
     return failed("not-implemented" if isinstance(error, NotImplementedError) else "raised", message, where)
-
-
-class Inert:
-    """Takes part in anything and does nothing; as a decorator it leaves the function alone."""
-
-    def __call__(self, *args, **kwargs):
-        return args[0] if len(args) == 1 and not kwargs and isinstance(args[0], types.FunctionType) else self
-
-    def __getattr__(self, name: str):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_) -> None:
-        return None
-
-    def __iter__(self):
-        return iter(())
-
-    def __getitem__(self, _):
-        return self
-
-
-class InertModule(types.ModuleType):
-    """A module all of whose names are inert."""
-
-    __path__: list = []  # noqa: RUF012  (what the import system expects of a package)
-    __all__: list = []  # noqa: RUF012  (the same)
-
-    def __getattr__(self, name: str):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        # tqdm(items) must still give the items
-        return (lambda items=(), *_, **__: items) if self.__name__.split(".")[0] == "tqdm" else Inert()
-
-
-class InertFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds stand-ins for the packages that only show or check."""
-
-    def find_spec(self, name: str, path=None, target=None):
-        return importlib.machinery.ModuleSpec(name, self) if name.split(".")[0] in INERT else None
-
-    def create_module(self, spec):
-        return InertModule(spec.name)
-
-    def exec_module(self, module) -> None:
-        return None
 
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -310,15 +263,21 @@ def close_doors() -> None:
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
 
 
+def beside(name: str) -> types.ModuleType:
+    """The module in the file beside this one, which is on no search path."""
+    spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main() -> None:
     """Load what children need, once, then serve."""
-    global np, torch, wire, as_array, from_numpy
-    wire_file, control_fd, scratch, isolation, *folders = sys.argv[1:]
+    global np, torch, wire, standins, as_array, from_numpy
+    control_fd, scratch, isolation, *folders = sys.argv[1:]
     sys.argv = [""]
     sys.path += folders
-    spec = importlib.util.spec_from_file_location("wire", wire_file)
-    wire = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(wire)
+    wire, standins = beside("wire"), beside("standins")
     import numpy as np
     import torch
     import torch.nn.functional

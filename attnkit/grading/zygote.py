@@ -105,10 +105,10 @@ class Zygote:
     def _command(self, control: int) -> list[str]:
         folders = [str(folder) for folder in jail.package_folders()]
         if self.isolation == "jail":
-            inside = [str(jail.INSIDE / jail.WORKER.name), str(jail.INSIDE / jail.WIRE.name)]
-            return jail.command([*inside, str(control), str(jail.SCRATCH), "jail", *folders], self.private)
+            inside = str(jail.INSIDE / jail.WORKER.name)
+            return jail.command([inside, str(control), str(jail.SCRATCH), "jail", *folders], self.private)
         self._scratch = tempfile.mkdtemp(prefix="attnkit-grade-")
-        arguments = [str(jail.WORKER), str(jail.WIRE), str(control), self._scratch, "none", *folders]
+        arguments = [str(jail.WORKER), str(control), self._scratch, "none", *folders]
         return [sys.executable, *jail.PYTHON_FLAGS, *arguments]
 
     def _fork(self) -> Channel:

@@ -1,0 +1,220 @@
+"""Grades one submission: its cells, a fresh child for each question and framework, the judge, the feedback.
+
+Two runs give a question's result. The graded run draws secret inputs; of it a student is told only what our own
+sources say (points, parts, the named mistake and its hint). The practice run, on the inputs that the notebook's
+check uses, supplies the counter-example and the exception's text, which may quote inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from attnkit.grading import seeds
+from attnkit.grading.cells import Cell, Plan, Statement, plan, read_cells
+from attnkit.grading.notebook import NotANotebook, code_sources
+from attnkit.grading.protocol import Broken, Channel, decode_reply, encode_value, plain
+from attnkit.grading.zygote import Zygote
+from attnkit.lab.feedback import sections
+from attnkit.lab.judge import judge
+from attnkit.lab.lab import PRACTICE_SEED
+from attnkit.lab.outcome import Answer, Failure, Framework, Outcome, Reply
+from attnkit.lab.question import Case, Question
+
+MAX_PRINTED = 2000
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One question's result, all of it plain data. `told` is what the student may read, as (kind, text) pairs."""
+
+    question: str
+    points: float
+    max_points: float
+    status: str
+    framework: str
+    seed: str
+    parts: tuple[tuple[str, float, bool], ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """What `judge` calls: a student's answer in a child of the zygote, a fresh one for each framework."""
+
+    def __init__(self, zygote: Zygote, how: Plan, question: Question) -> None:
+        self.zygote, self.question = zygote, question
+        # Fewer statements each time: the rest of the notebook may be what ends the worker.
+        self.attempts: list[Sequence[Statement]] = [how.whole, how.alone]
+        self.printed = ""
+        self._framework: Framework | None = None
+        self._channel: Channel | None = None
+        self._failure: Failure | None = None
+        self._number = 0
+        self._deadline = 0.0
+
+    def __call__(self, case: Case, framework: Framework) -> Reply:
+        """One call of the answer; always a reply, whatever the child does."""
+        if self._framework != framework and not (self._failure and self._channel is None):
+            self._framework, self._failure = framework, None
+            self._load()
+        if self._failure is not None or self._channel is None:
+            return self._failure or Failure("died")
+        names = [*self.question.argument_names()[: len(case.args)], *case.kwargs]
+        arrays: list[np.ndarray] = []
+        header = {
+            "op": "call",
+            "framework": framework,
+            "args": [encode_value(value, arrays) for value in case.args],
+            "kwargs": {name: encode_value(value, arrays) for name, value in case.kwargs.items()},
+        }
+        return self._ask(self._channel, header, arrays, self._deadline - time.monotonic(), names)
+
+    def close(self) -> None:
+        """End the child."""
+        self._note_output()
+        self.zygote.end_child()
+        self._channel = None
+
+    def _load(self) -> None:
+        """Run the student's statements in a fresh child. `_channel` stays None when the answer cannot be had at all."""
+        while True:
+            self.close()
+            channel = self.zygote.child()
+            source = json.dumps([list(statement) for statement in self.attempts[0]]).encode()
+            header = {"op": "load", "answer": self.question.answer}
+            seconds = self.zygote.limits.load_seconds
+            reply = self._ask(channel, header, [np.frombuffer(source, "u1")], seconds, [])
+            if isinstance(reply, Answer):
+                self._channel, self._failure = channel, None
+                self._deadline = time.monotonic() + self.zygote.limits.seconds
+                return
+            self._failure = reply
+            if len(self.attempts) == 1:
+                return
+            self.attempts = self.attempts[1:]
+
+    def _ask(
+        self, channel: Channel, header: dict[str, Any], arrays: list[np.ndarray], seconds: float, names: list[str]
+    ) -> Reply:
+        self._number += 1
+        try:
+            return decode_reply(channel.ask({"id": self._number, **header}, arrays, seconds), self._number, names)
+        except Broken as broken:
+            return broken.failure
+
+    def _note_output(self) -> None:
+        if self._channel is not None and not self.printed:
+            self.printed = plain(self._channel.printed.decode("utf-8", "replace"), MAX_PRINTED)
+
+
+def read_submission(data: bytes) -> list[Cell]:
+    """The code cells of a notebook file. Raises `NotANotebook`."""
+    cells = read_cells(code_sources(data))
+    if not cells:
+        raise NotANotebook("the notebook has no code cells")
+    return cells
+
+
+def grade_question(zygote: Zygote, question: Question, cells: list[Cell], seed: str) -> Graded:
+    """Judge one question of a submission on the inputs that `seed` stands for."""
+    how = plan(cells, question.name)
+    if how.blank or how.error:
+        kind, text = (
+            ("blank", "Not written yet.") if how.blank else ("unreadable", f"Python cannot read it: {how.error}.")
+        )
+        told = (("note", text), *(("note", note) for note in how.notes))
+        return Graded(question.name, 0.0, question.points, kind, "", seed, _no_parts(question), told)
+    outcome, _ = _judged(zygote, how, question, seeds.generator(seed), ("torch", "numpy"))
+    public, printed = None, ""
+    if not outcome.passed and not _hopeless(outcome):
+        practice = np.random.default_rng(PRACTICE_SEED)
+        public, printed = _judged(zygote, how, question, practice, (outcome.framework,))
+    return Graded(
+        question.name,
+        outcome.points,
+        outcome.max_points,
+        _status(outcome),
+        outcome.framework,
+        seed,
+        tuple((part, outcome.worth[part], passed) for part, passed in outcome.parts.items()),
+        tuple(_told(outcome, public, printed, how)),
+        _plain_outcome(outcome),
+    )
+
+
+def _judged(
+    zygote: Zygote, how: Plan, question: Question, rng: np.random.Generator, frameworks: tuple[Framework, ...]
+) -> tuple[Outcome, str]:
+    worker = Worker(zygote, how, question)
+    try:
+        outcome = judge(question, worker, question.cases(rng), frameworks)
+    finally:
+        worker.close()
+    return outcome, worker.printed
+
+
+def _hopeless(outcome: Outcome) -> bool:
+    """A second run would only cost the same time again."""
+    return any(result.why.startswith(("timeout", "died")) for result in outcome.results)
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.passed:
+        return "full"
+    if outcome.points:
+        return "partial"
+    return outcome.failure.kind if outcome.failure else "wrong"
+
+
+def _no_parts(question: Question) -> tuple[tuple[str, float, bool], ...]:
+    return tuple((part, worth, False) for part, worth in question.parts.items())
+
+
+def _told(outcome: Outcome, public: Outcome | None, printed: str, how: Plan) -> list[tuple[str, str]]:
+    """The words for the student. Nothing here may quote a secret input, or what the answer made of one."""
+    told: list[tuple[str, str]] = []
+    if outcome.failure and outcome.failure.kind == "not-implemented" and not outcome.points:
+        told.append(("note", "Not written yet."))
+    elif not outcome.passed:
+        told.append(("failed", _failed_cases(outcome)))
+        if _hopeless(outcome):
+            told.append(("failed", _ENDED["timeout" if _any(outcome, "timeout") else "died"]))
+        if public is not None:
+            told += [pair for pair in sections(public) if pair[0] == "example"] if not public.passed else []
+            if public.passed:
+                told.append(("note", "It passes the practice cases of the notebook; these are other inputs."))
+    # Hints and names come from our own sources, whichever inputs the mistake was recognised on.
+    told += [pair for pair in sections(outcome) if pair[0] in ("mistake", "read")]
+    told += [("note", note) for note in (*outcome.notes, *how.notes)]
+    if printed:
+        told.append(("printed", printed))
+    return told
+
+
+_ENDED = {
+    "timeout": "It did not finish in time. Is there a loop that never ends?",
+    "died": "The process that ran it ended before it answered.",
+}
+
+
+def _any(outcome: Outcome, kind: str) -> bool:
+    return any(result.why.startswith(kind) for result in outcome.results)
+
+
+def _failed_cases(outcome: Outcome) -> str:
+    """Which kinds of case fail, by the words of the question's author."""
+    notes = list(dict.fromkeys(result.note for result in outcome.results if not result.passed))
+    passed = sum(result.passed for result in outcome.results)
+    more = f" and {len(notes) - 3} more" if len(notes) > 3 else ""
+    return f"{passed} of {len(outcome.results)} cases pass. It fails on {'; '.join(notes[:3])}{more}."
+
+
+def _plain_outcome(outcome: Outcome) -> dict[str, Any]:
+    """For the ledger: the whole outcome, readable by the instructor only."""
+    return json.loads(json.dumps(outcome.as_dict(), default=str))
