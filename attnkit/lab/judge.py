@@ -155,12 +155,11 @@ def _counterexample(failed: list[_Judged], parts: dict[str, bool]) -> _Judged | 
 
 
 def _as_text(question: Question, judged: _Judged) -> Counterexample:
-    answered = isinstance(judged.reply, Answer)
-    got, want = show_answer(judged.reply.value if answered else None, judged.want)
+    got, want = show_answer(judged.reply.value if isinstance(judged.reply, Answer) else None, judged.want)
     return Counterexample(
         note=judged.case.note,
         inputs=show_inputs(question.argument_names(), judged.case),
-        got=got if answered else "",
+        got=got,
         want=want,
         why=judged.why,
     )
@@ -170,27 +169,23 @@ def _recognise(question: Question, judged: list[_Judged], parts: dict[str, bool]
     """The mistake that gives the student's answers, on every case or at least in the first part that failed."""
     if not any(isinstance(j.reply, Answer) for j in judged if not j.passed):
         return None
-    tables = [(mistake, [_call_mistake(mistake, j.case) for j in judged]) for mistake in question.mistakes]
-    for mistake, outputs in tables:
-        if _explains(question, outputs, judged):
+    for mistake in question.mistakes:
+        if _explains(question, mistake, judged):
             return Recognised(mistake.name, mistake.hint, mistake.read)
     first = next(part for part, passed in parts.items() if not passed)
-    inside = [i for i, j in enumerate(judged) if j.case.part == first]
-    found = [
-        mistake
-        for mistake, outputs in tables
-        if _explains(question, [outputs[i] for i in inside], [judged[i] for i in inside])
-    ]
+    inside = [j for j in judged if j.case.part == first]
+    found = [mistake for mistake in question.mistakes if _explains(question, mistake, inside)]
     # Two mistakes that explain the same answers would make the hint a guess.
     if len(found) != 1:
         return None
     return Recognised(found[0].name, found[0].hint, found[0].read, certain=False)
 
 
-def _explains(question: Question, outputs: list[Any], judged: list[_Judged]) -> bool:
-    """Whether `outputs` are the student's answers on all of `judged`, and at least one of them is wrong."""
+def _explains(question: Question, mistake: Mistake, judged: list[_Judged]) -> bool:
+    """Whether `mistake` gives the student's answers on all of `judged`, and at least one of them is wrong."""
     telling = False
-    for output, j in zip(outputs, judged, strict=True):
+    for j in judged:
+        output = _call_mistake(mistake, j.case)
         if isinstance(j.reply, Failure):
             if output is not _RAISED or j.reply.kind != "raised":
                 return False

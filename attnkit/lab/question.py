@@ -97,7 +97,7 @@ class Question:
         return list(inspect.signature(self.reference).parameters)
 
 
-def question(*, points: float, answer: str) -> Callable[[type], Question]:
+def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
     """Class decorator: a graded question worth `points`, answered by the function that the student calls `answer`.
 
     The class has the methods `cases(self, rng)` and `reference(self, ...)`, the docstring that says what is asked,
@@ -126,7 +126,9 @@ def question(*, points: float, answer: str) -> Callable[[type], Question]:
     return make
 
 
-def _check(cls: str, points: float, answer: str, parts: Mapping[str, float], mistakes: tuple[Mistake, ...]) -> None:
+def _check(
+    cls: str, points: float | int, answer: str, parts: Mapping[str, float | int], mistakes: tuple[Mistake, ...]
+) -> None:
     if not answer.isidentifier():
         raise QuestionError(f"{cls}: answer was {answer!r}; it should be the name of the function a student defines")
     if ORDINARY not in parts:

@@ -14,8 +14,9 @@ import numpy as np
 
 from attnkit.lab.question import Case, Invariant, Mistake, Tolerance, question
 
-# An answer may compute in float32, whatever it was handed.
-SINGLE_PRECISION = Tolerance(rtol=1e-4, atol=1e-5)
+# An answer may compute in float32, whatever it was handed, and by way of exp(x - logsumexp(x)): with logits of
+# 10000 that form is right to half a unit in the last place of 10000, which is 5e-4 of the weight.
+SINGLE_PRECISION = Tolerance(rtol=1e-3, atol=1e-5)
 
 
 def _array(rows: object) -> np.ndarray:

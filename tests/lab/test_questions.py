@@ -1,0 +1,178 @@
+"""The questions of the attention lab: right answers pass, every mistake is caught and called by its name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnkit.lab.compare import same
+from attnkit.lab.question import Question
+
+from .answers import RIGHT
+from .conftest import SPEC, judged
+
+SEEDS = range(6)
+QUESTIONS = list(SPEC.questions.values())
+MISTAKES = [pytest.param(q, m, id=f"{q.name}: {m.name}") for q in QUESTIONS for m in q.mistakes]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [(q, a) for q in QUESTIONS for a in RIGHT[q.name]],
+    ids=lambda p: p.__name__ if inspect.isfunction(p) else p.name,
+)
+def test_right_answers_get_full_marks_whatever_cases_are_drawn(question: Question, answer) -> None:
+    for seed in SEEDS:
+        outcome = judged(question, answer, seed)
+        assert outcome.points == question.points, f"seed {seed}\n{outcome.as_text()}"
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_the_reference_agrees_with_an_independent_answer_in_double_precision(question: Question) -> None:
+    oracle = {
+        "softmax": lambda x: torch.softmax(x, -1),
+        "attention": torch.nn.functional.scaled_dot_product_attention,
+        "masked_attention": lambda q, k, v, m: (
+            torch.nan_to_num((q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~m, -torch.inf).softmax(-1)) @ v
+        ),
+    }[question.name]
+    for seed in SEEDS:
+        for case in question.cases(np.random.default_rng(seed)):
+            args = [np.array(a, dtype=float) if a.dtype.kind == "f" else a for a in case.args]
+            want = oracle(*map(torch.from_numpy, args)).numpy()
+            np.testing.assert_allclose(question.reference(*args), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("question", "mistake"), MISTAKES)
+def test_a_mistake_never_gets_full_marks_and_is_told_its_name(question: Question, mistake) -> None:
+    def in_torch(*tensors):
+        with np.errstate(all="ignore"):
+            return torch.from_numpy(np.asarray(mistake.wrong(*(tensor.numpy() for tensor in tensors))))
+
+    for seed in SEEDS:
+        for function, frameworks in ((mistake.wrong, ("numpy",)), (in_torch, ("torch",))):
+            outcome = judged(question, function, seed, frameworks)
+            assert outcome.points < question.points
+            assert outcome.mistake is not None, f"seed {seed} not recognised\n{outcome.as_text()}"
+            assert (outcome.mistake.name, outcome.mistake.certain) == (mistake.name, True), f"seed {seed}"
+            assert mistake.hint.split()[0] in outcome.as_text()
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_mistakes_differ_in_name_in_hint_and_in_what_they_compute(question: Question) -> None:
+    assert len(question.mistakes) >= 8
+    assert (
+        len({m.name for m in question.mistakes}) == len({m.hint for m in question.mistakes}) == len(question.mistakes)
+    )
+    outputs = []
+    for mistake in question.mistakes:
+        row = []
+        for case in question.cases(np.random.default_rng(5)):
+            with np.errstate(all="ignore"):
+                try:
+                    row.append(mistake.wrong(*(a.copy() for a in case.args)))
+                except (ValueError, IndexError):
+                    row.append(None)
+        outputs.append(row)
+    for i, one in enumerate(outputs):
+        for other in outputs[:i]:
+            pairs = zip(one, other, strict=True)
+            assert any(
+                (a is None) != (b is None) or (a is not None and not same(a, b, question.tolerance)) for a, b in pairs
+            )
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_cases_do_not_depend_on_anything_but_the_seed(question: Question) -> None:
+    def draw(seed):
+        return [[a.tobytes() for a in case.args] for case in question.cases(np.random.default_rng(seed))]
+
+    assert draw(3) == draw(3)
+    assert draw(3) != draw(4)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_what_is_needed_to_answer_is_exact_in_single_precision(question: Question) -> None:
+    """Real inputs are float32 and every part has a case, so that neither framework is at a disadvantage."""
+    cases = list(question.cases(np.random.default_rng(0)))
+    assert {a.dtype for case in cases for a in case.args} <= {np.dtype("float32"), np.dtype("bool")}
+    assert {case.part for case in cases} == set(question.parts)
+    assert len({case.note for case in cases}) == len(cases), "each case needs its own description"
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_an_empty_batch_and_a_single_element_are_among_the_cases(question: Question) -> None:
+    sizes = [case.args[0].size for case in question.cases(np.random.default_rng(0))]
+    assert 0 in sizes
+    assert any(1 in case.args[-1].shape for case in question.cases(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        ("softmax", lambda x: torch.softmax(x, 0), "normalised over the first axis"),
+        ("softmax", lambda x: torch.exp(x) / torch.exp(x).sum(-1, keepdim=True), "maximum is not subtracted"),
+        ("softmax", lambda x: torch.log_softmax(x, -1), "logarithm"),
+        ("attention", lambda q, k, v: (q @ k.mT).softmax(-1) @ v, "not scaled"),
+        ("attention", lambda q, k, v: (q @ k.mT / q.shape[-1]).softmax(-1) @ v, "divided by d_k"),
+        ("attention", lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-2) @ v, "over the queries"),
+        (
+            "masked_attention",
+            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m == 0, -1e9).softmax(-1) @ v,
+            "averages all values",
+        ),
+        (
+            "masked_attention",
+            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~m, -torch.inf).softmax(-1) @ v,
+            "gives nan",
+        ),
+        (
+            "masked_attention",
+            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -torch.inf).softmax(-1).nan_to_num() @ v,
+            "wrong way round",
+        ),
+    ],
+)
+def test_mistakes_as_people_write_them_in_torch(name: str, wrong, says: str) -> None:
+    outcome = judged(SPEC.questions[name], wrong)
+    assert outcome.points < outcome.max_points
+    assert outcome.mistake is not None
+    assert says in outcome.mistake.name
+
+
+def test_two_mistakes_at_once_still_hear_of_the_first() -> None:
+    """Wrong axis *and* no maximum: no single mistake gives this answer, but the ordinary cases show the axis."""
+    outcome = judged(SPEC.questions["softmax"], lambda x: np.exp(x) / np.exp(x).sum(axis=0, keepdims=True))
+    assert outcome.mistake is not None
+    assert not outcome.mistake.certain
+    assert "first axis" in outcome.mistake.name
+    assert "One thing at least" in outcome.as_text()
+
+
+def test_an_answer_that_is_wrong_in_a_new_way_hears_which_rule_it_breaks() -> None:
+    outcome = judged(SPEC.questions["softmax"], lambda x: 1 / (2 + x**2))
+    assert outcome.mistake is None
+    assert "does not sum to 1" in outcome.invariant.name
+    outcome = judged(SPEC.questions["masked_attention"], lambda q, k, v, m: q @ k.mT @ v * 100)
+    assert "lies outside the values" in outcome.invariant.name
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_the_invariants_hold_for_the_reference(question: Question) -> None:
+    for seed in SEEDS:
+        for case in question.cases(np.random.default_rng(seed)):
+            got = question.reference(*case.args)
+            assert all(invariant.holds(got, *case.args) for invariant in question.invariants), case.note
+
+
+def test_every_place_to_read_exists_in_the_book(root: Path) -> None:
+    pages = {path.stem: path.read_text("utf-8") for path in (root / "book").rglob("*.md")}
+    for question in QUESTIONS:
+        for item in (question, *question.mistakes, *question.invariants):
+            page, _, anchor = item.read.partition("#")
+            assert re.search(rf"^\({re.escape(anchor)}\)=$", pages[page], re.MULTILINE), f"{item.name}: {item.read}"
