@@ -79,31 +79,45 @@ def wasteful(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str
     return None
 
 
+def define(
+    query: Float[Tensor, "batch heads q_len d"],
+    key: Float[Tensor, "batch kv_heads k_len d"],
+    value: Float[Tensor, "batch kv_heads k_len d_v"],
+    options: Options,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """naive_attention with a call's options, in the dtype of the tensors: output, weights, lse.
+
+    In half precision every product is rounded to half precision, as in attention written by hand; the error bound of
+    `attnkit.testing` compares with that.
+    """
+    groups, sizes = query.shape[1] // max(key.shape[1], 1), sizes_of(query, key)
+    keep = None
+    if options.dropout:
+        rows, cols = range(sizes.q_len), range(sizes.k_len)
+        kept = keep_tile(options.seed, options.dropout, rows, cols, sizes, query.device)
+        keep = kept.to(query.dtype) / (1 - options.dropout)
+    return naive_attention(
+        query,
+        key.repeat_interleave(groups, dim=1),
+        value.repeat_interleave(groups, dim=1),
+        visible_table(query, key, options),
+        bias=None if options.bias is None else options.bias.to(query.dtype),
+        scale=options.scale,
+        softcap=options.softcap,
+        sink=None if options.sink is None else options.sink.to(query.dtype),
+        keep=keep,
+    )
+
+
 def attend(
     query: Float[Tensor, "batch heads q_len d"],
     key: Float[Tensor, "batch kv_heads k_len d"],
     value: Float[Tensor, "batch kv_heads k_len d_v"],
     options: Options,
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
-    """The definition, in the accumulator's dtype, with each key head repeated for its group of query heads."""
-    dtype, groups = accumulator(query.dtype), query.shape[1] // max(key.shape[1], 1)
-    sizes, keep = sizes_of(query, key), None
-    if options.dropout:
-        kept = keep_tile(
-            options.seed, options.dropout, range(sizes.q_len), range(sizes.k_len), sizes, device=query.device
-        )
-        keep = kept.to(dtype) / (1 - options.dropout)
-    out, weights, lse = naive_attention(
-        query.to(dtype),
-        key.to(dtype).repeat_interleave(groups, dim=1),
-        value.to(dtype).repeat_interleave(groups, dim=1),
-        visible_table(query, key, options),
-        bias=None if options.bias is None else options.bias.to(dtype),
-        scale=options.scale,
-        softcap=options.softcap,
-        sink=None if options.sink is None else options.sink.to(dtype),
-        keep=keep,
-    )
+    """The definition in the accumulator's dtype; the signature that every backend has."""
+    dtype = accumulator(query.dtype)
+    out, weights, lse = define(query.to(dtype), key.to(dtype), value.to(dtype), options)
     return out.to(query.dtype), Aux(
         lse=lse if "lse" in options.aux else None,
         weights=weights.to(query.dtype) if "weights" in options.aux else None,

@@ -175,7 +175,7 @@ class OnlineAttention(torch.autograd.Function):
     def forward(
         query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sink: Tensor | None, problem: Problem
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        q, k, v = problem.stack(query), problem.stack(key)[:, 0], problem.stack(value)[:, 0]
+        q, k, v = problem.stack(query), problem.flat(key), problem.flat(value)
         bias = None if bias is None else problem.split_heads(bias.to(problem.dtype))
         out = q.new_empty(*q.shape[:3], v.shape[-1])
         row_max, row_sum = q.new_empty(*q.shape[:3], 1), q.new_empty(*q.shape[:3], 1)
@@ -221,7 +221,7 @@ def gradients(
     row_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """The gradient of everything that went in, in its own shape and dtype."""
-    q, k, v = problem.stack(query), problem.stack(key)[:, 0], problem.stack(value)[:, 0]
+    q, k, v = problem.stack(query), problem.flat(key), problem.flat(value)
     wide = None if bias is None else problem.split_heads(bias.to(problem.dtype))
     # The softmax's derivative needs sum_j weight_j d_weight_j, which equals d_out . out. lse adds d_lse to each score.
     d_out = problem.stack(d_out)

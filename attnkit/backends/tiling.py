@@ -18,13 +18,13 @@ from attnkit.backends.dropout import keep_tile
 from attnkit.masks import Cover, Sizes
 
 INF = float("inf")
-TILE_SCORES = 1 << 19  # how many scores a tile holds, over all heads: 2 MB in float32, about what a core's cache holds
+TILE_SCORES = 1 << 20  # how many scores a tile holds, over all heads: 4 MB in float32, near what a core's cache holds
 
 
 def choose_tiles(sizes: Sizes) -> tuple[int, int]:
     """Queries and keys in a tile: as many as keep it near TILE_SCORES, whatever the number of heads."""
     side = math.isqrt(TILE_SCORES // max(sizes.batch * sizes.heads, 1))
-    side = min(max(side // 64 * 64, 64), 1024)
+    side = min(max(side // 128 * 128, 128), 1024)
     return side, side
 
 
@@ -60,10 +60,13 @@ class Problem:
         q_size, k_size = choose_tiles(self.sizes)
         return split(self.sizes.q_len, q_size), split(self.sizes.k_len, k_size)
 
-    def stack(self, x: Float[Tensor, "batch any_heads len d"]) -> Float[Tensor, "n groups len d"]:
+    def stack(self, x: Float[Tensor, "batch heads q_len d"]) -> Float[Tensor, "n groups q_len d"]:
         """Query heads beside the others that share their key head, in the accumulator's dtype."""
-        groups = x.shape[1] // max(self.kv_heads, 1)
-        return x.to(self.dtype).reshape(self.n, groups, *x.shape[2:])
+        return x.to(self.dtype).reshape(self.n, self.groups, *x.shape[2:])
+
+    def flat(self, x: Float[Tensor, "batch kv_heads k_len d"]) -> Float[Tensor, "n k_len d"]:
+        """Keys or values of all heads, in the accumulator's dtype."""
+        return x.to(self.dtype).reshape(self.n, *x.shape[2:])
 
     def rows_of(self, x: Float[Tensor, "n groups q_len d"], rows: range) -> Float[Tensor, "n R d"]:
         """The block of queries `rows` of all heads of a group, as the rows of one matrix."""
@@ -74,7 +77,7 @@ class Problem:
         whole[:, :, rows.start : rows.stop] = part.view(self.n, self.groups, len(rows), part.shape[-1])
 
     def unstack(self, x: Float[Tensor, "n ... d"]) -> Float[Tensor, "batch any_heads len d"]:
-        """The inverse of stack, for (n, groups, len, d) or (n, len, d)."""
+        """The inverse of stack and of flat."""
         heads = self.kv_heads * (x.shape[1] if x.ndim == 4 else 1)
         return x.reshape(self.sizes.batch, heads, *x.shape[-2:])
 

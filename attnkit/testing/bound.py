@@ -1,0 +1,166 @@
+"""How far from the truth a backend may be.
+
+The oracle is the definition in float64. The yardstick is the same definition run plainly in the dtype under test:
+every product rounded to it, with torch's softmax, which sums in float32 for half precision. For the output, lse and
+each gradient:
+
+    largest error <= 1.5 x the yardstick's largest error + floor
+    rms error     <= 1.1 x the yardstick's rms error     + floor
+
+The floor is one ulp of the result itself (an ulp of its dtype), plus one ulp of the accumulator's dtype of the summed
+absolute values of the terms that make it up: what one rounding costs. Without it a yardstick that is exact by luck, as
+with a single key, would demand the same luck. In float64 the oracle cannot measure itself: there the yardstick's error
+is float32's, scaled down by the ratio of the two ulps. Infinities and NaN must agree exactly.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attnkit.attention import attention
+from attnkit.backends import naive
+from attnkit.backends.common import accumulator
+from attnkit.testing.examples import SEED, Example, Results, inputs, viewed
+
+MAX_FACTOR, RMS_FACTOR = 1.5, 1.1
+
+
+def run(backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...] = ("lse",)) -> Results:
+    """Output, lse when the backend gives one, and every gradient, through the front door."""
+    leaves = inputs(example, dtype)
+    options = {name: leaves[name] for name in ("bias", "sink") if name in leaves}
+    torch.manual_seed(SEED)
+    result = attention(
+        *viewed(leaves, example), **options, mask=example.options(leaves).mask, scale=example.scale,
+        softcap=example.softcap, dropout=example.dropout, backend=backend, aux=aux,
+    )  # fmt: skip
+    out, lse = (result[0], result[1].lse) if aux else (result, None)
+    return _with_gradients(example, leaves, out, lse)
+
+
+def definition(example: Example, dtype: torch.dtype, numbers: torch.dtype | None = None, lse: bool = True) -> Results:
+    """The same results from the definition itself, in `dtype`, for numbers that `numbers` holds exactly."""
+    leaves = {name: x.detach().to(dtype).requires_grad_() for name, x in inputs(example, numbers or dtype).items()}
+    out, _, log_sum = naive.define(*viewed(leaves, example), example.options(leaves))
+    return _with_gradients(example, leaves, out, log_sum if lse else None)
+
+
+def oracle(example: Example, dtype: torch.dtype, lse: bool = True) -> Results:
+    """The definition in float64, on the numbers that `dtype` is given."""
+    return definition(example, torch.float64, dtype, lse)
+
+
+def yardstick(example: Example, dtype: torch.dtype, lse: bool = True) -> Results:
+    """The definition run plainly in `dtype`; in float32 for float64, whose own error it cannot show."""
+    return definition(example, torch.float32 if dtype == torch.float64 else dtype, dtype, lse)
+
+
+def upstream(example: Example, results: list[Tensor]) -> list[Tensor]:
+    """A random gradient of each result, repeatable, and small enough in digits for every dtype."""
+    rng = torch.Generator().manual_seed(zlib.crc32(example.name.encode()) + 1)
+    return [torch.randn(x.shape, generator=rng, dtype=torch.float64).bfloat16().to(x.dtype) for x in results]
+
+
+def _with_gradients(example: Example, leaves: Results, out: Tensor, lse: Tensor | None) -> Results:
+    """Gradients for a random gradient of the output and, where there is an lse, of lse."""
+    results = {"out": out} | ({} if lse is None else {"lse": lse})
+    ups = upstream(example, list(results.values()))
+    grads = torch.autograd.grad(list(results.values()), list(leaves.values()), ups, allow_unused=True)
+    zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves.values(), grads, strict=True)]
+    return {k: v.detach() for k, v in results.items()} | {f"d {n}": g for n, g in zip(leaves, zeros, strict=True)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far one result is from the oracle, and how far it may be."""
+
+    result: str
+    largest: float
+    largest_allowed: float
+    rms: float
+    rms_allowed: float
+
+    @property
+    def ok(self) -> bool:
+        return self.largest <= self.largest_allowed and self.rms <= self.rms_allowed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.result}: {'ok' if self.ok else 'TOO FAR'}, "
+            f"largest {self.largest:.1e} of {self.largest_allowed:.1e}, rms {self.rms:.1e} of {self.rms_allowed:.1e}"
+        )
+
+
+def judge(got: Results, example: Example, dtype: torch.dtype) -> list[Verdict]:
+    """The bound, applied to each result of `run`. A wrong shape, or NaN or infinity out of place, is infinitely far."""
+    lse = "lse" in got
+    want, yard, terms = oracle(example, dtype, lse), yardstick(example, dtype, lse), term_sums(example, dtype)
+    assert got.keys() == want.keys(), (got.keys(), want.keys())
+    return [_verdict(name, got[name], want[name], yard[name], terms[name], dtype) for name in got]
+
+
+def _verdict(name: str, got: Tensor, want: Tensor, yard: Tensor, terms: Tensor, dtype: torch.dtype) -> Verdict:
+    ulp, acc_ulp = torch.finfo(got.dtype).eps, torch.finfo(accumulator(dtype)).eps
+    coarser = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps if dtype == torch.float64 else 1.0
+    if got.shape != want.shape or not _same_kind(got, want):
+        return Verdict(name, float("inf"), 0.0, float("inf"), 0.0)
+    want = _finite(want)
+    error, allowed = _finite(got) - want, (_finite(yard) - want) * coarser
+    return Verdict(
+        name,
+        _largest(error),
+        MAX_FACTOR * _largest(allowed) + ulp * _largest(want) + acc_ulp * _largest(terms),
+        _rms(error),
+        RMS_FACTOR * _rms(allowed) + ulp * _rms(want) + acc_ulp * _rms(terms),
+    )
+
+
+def term_sums(example: Example, dtype: torch.dtype) -> Results:
+    """For each result the sum of its terms' absolute values, which is what rounding errors are proportional to.
+
+    A gradient may be a small difference of large terms: that of a bias which is the same for every key is exactly 0.
+    """
+    leaves = {name: x.detach().double() for name, x in inputs(example, dtype).items()}
+    q, k, v = viewed(leaves, example)
+    options = example.options(leaves)
+    groups = example.heads // max(example.kv_heads, 1)
+    out, weights, lse = naive.define(q, k, v, options)
+    d_out, d_lse = (x.double().abs() for x in upstream(example, [out, lse]))
+    q, k, v = q.abs(), *(x.abs().repeat_interleave(groups, dim=1) for x in (k, v))
+    grow = 1 / (1 - options.dropout)
+    d_weights = grow * d_out @ v.mT
+    delta = (weights * d_weights).sum(-1, keepdim=True) + d_lse[..., None]
+    d_scores = weights * (d_weights + delta)
+    whole = {
+        "query": abs(options.scale) * d_scores @ k,
+        "key": abs(options.scale) * (d_scores.mT @ q).unflatten(1, (example.kv_heads, groups)).sum(2),
+        "value": grow * (weights.mT @ d_out).unflatten(1, (example.kv_heads, groups)).sum(2),
+    }
+    sums = {"out": grow * weights @ v, "lse": lse.nan_to_num(neginf=0.0)} | {f"d {n}": x for n, x in whole.items()}
+    if options.bias is not None:
+        sums["d bias"] = d_scores.sum_to_size(options.bias.shape)
+    if options.sink is not None:
+        share = torch.exp(options.sink[:, None] - lse).nan_to_num(posinf=0.0)
+        sums["d sink"] = (share * delta[..., 0]).sum(dim=(0, 2))
+    return sums
+
+
+def _same_kind(a: Tensor, b: Tensor) -> bool:
+    """NaN, inf and -inf stand in the same places."""
+    return all(torch.equal(kind(a), kind(b)) for kind in (torch.isnan, torch.isposinf, torch.isneginf))
+
+
+def _finite(x: Tensor) -> Tensor:
+    return x.double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt()) if x.numel() else 0.0
