@@ -17,6 +17,10 @@ _ADMONITIONS = {"note", "tip", "warning", "important", "caution", "attention", "
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
 
+# Marks in rendered text between which a solution stands, so that the twin can move it out of sight of its exercise.
+SOLUTION, END = "<!-- solution -->", "<!-- end of solution -->"
+
+
 class TwinError(ValueError):
     """A page uses markup that has no plain form; the message names page and markup."""
 
@@ -80,8 +84,11 @@ class PlainMarkdown:
             anchor = f'<a id="{d.options["label"]}"></a>\n\n'
             return f"{anchor}**Exercise {number}{': ' + d.argument if d.argument else ''}**\n\n{body}"
         if d.name in {"solution", "solution-start"}:
-            return f"**Solution to exercise {self.exercises[d.argument]}**\n\n{body}"
-        if d.name in {"exercise-end", "solution-end"}:
+            text = f"{SOLUTION}\n\n### Exercise {self.exercises[d.argument]}\n\n{body}"
+            return text if d.name == "solution-start" else f"{text}\n\n{END}"
+        if d.name == "solution-end":
+            return END
+        if d.name == "exercise-end":
             return ""
         if d.name == "math":
             return f"$$\n{body}\n$$"

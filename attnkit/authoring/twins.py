@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from attnkit.authoring.chapters import Chapter, load_chapters
 from attnkit.authoring.execution import refresh
 from attnkit.authoring.lint import glued
 from attnkit.authoring.notebook import dumps, keep_text_outputs, setup_source, with_stable_ids, write_if_changed
-from attnkit.authoring.plain import PlainMarkdown, TwinError
+from attnkit.authoring.plain import END, SOLUTION, PlainMarkdown, TwinError
 from attnkit.authoring.project import Project, load_project
 from attnkit.authoring.references import read_works
 from attnkit.authoring.shown import shown_source
@@ -49,23 +50,24 @@ def make_twin(chapter: Chapter, project: Project) -> NotebookNode:
     executed = chapter.executed()
     works = read_works(chapter.root / "book" / "references.bib")
     plain = PlainMarkdown(chapter.path, project, glued(executed), works)
-    cells = opening_cells(chapter, project)
+    cells, solutions = opening_cells(chapter, project), [new_markdown_cell("## Solutions")]
+    place = cells
     for cell in keep_text_outputs(executed).cells:
-        if cell.cell_type == "markdown":
-            text = plain.render(cell.source)
-            if text:
-                cells.append(new_markdown_cell(text))
+        if cell.cell_type == "code":
+            place.extend(_code(cell))
             continue
-        tags = [tag for tag in cell.metadata.get("tags", []) if tag in _KEPT_TAGS]
-        outputs = [_settled(output) for output in cell.outputs]
-        source = shown_source(cell.source)
-        if not source:
-            continue
-        code = new_code_cell(source, outputs=outputs, execution_count=cell.execution_count)
-        code.metadata = NotebookNode({"tags": tags} if tags else {})
-        cells.append(code)
+        # A notebook cannot fold away a solution with its code, so solutions go to the end.
+        for piece in re.split(f"({SOLUTION}|{END})", plain.render(cell.source)):
+            if piece in (SOLUTION, END):
+                place = solutions if piece == SOLUTION else cells
+            elif piece.strip():
+                place.append(new_markdown_cell(piece.strip()))
+    if len(solutions) > 1:
+        cells += solutions
     if plain.cited:
         cells.append(new_markdown_cell(plain.references()))
+    for count, cell in enumerate((c for c in cells if c.cell_type == "code" and c.execution_count), start=1):
+        _number(cell, count)
     nb = NotebookNode(
         nbformat=4,
         nbformat_minor=5,
@@ -94,6 +96,25 @@ def opening_cells(chapter: Chapter, project: Project) -> list[NotebookNode]:
     # Its output is about the reader's machine, so there is nothing to compare it with.
     setup.metadata = NotebookNode({"cellView": "form", "tags": ["nbval-skip"]})
     return [*cells, setup]
+
+
+def _code(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell as a reader needs it; none if it only hands numbers to the prose."""
+    source = shown_source(cell.source)
+    if not source:
+        return []
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag in _KEPT_TAGS]
+    outputs = [_settled(output) for output in cell.outputs]
+    code = new_code_cell(source, outputs=outputs, execution_count=cell.execution_count)
+    code.metadata = NotebookNode({"tags": tags} if tags else {})
+    return [code]
+
+
+def _number(cell: NotebookNode, count: int) -> None:
+    cell.execution_count = count
+    for output in cell.outputs:
+        if "execution_count" in output:
+            output.execution_count = count
 
 
 def _settled(output: NotebookNode) -> NotebookNode:

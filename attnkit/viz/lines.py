@@ -40,7 +40,7 @@ def lines(
             axes.set_yscale("log")
         if len(series) > 1:
             axes.legend()
-    rows = [[f"{value:g}", *(f"{float(y[i]):.{digits}g}" for y in series.values())] for i, value in enumerate(x)]
+    rows = [[f"{value:g}", *(_short(float(y[i]), digits) for y in series.values())] for i, value in enumerate(x)]
     return Figure(figure, alt, Table([xlabel, *series], rows) if data else None)
 
 
@@ -49,6 +49,13 @@ def _finish(axes, xlabel: str, ylabel: str, title: str) -> None:
     axes.set_ylabel(ylabel)
     if title:
         axes.set_title(title)
+
+
+def _short(value: float, digits: int) -> str:
+    """`value` with that many significant digits, and no exponent where a plain number will do."""
+    if abs(value) >= 10**digits:
+        return f"{value:.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def _floats(values: Sequence[float]) -> np.ndarray:
