@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 _MARKER = re.compile(r"^[ \t]*#[ \t]*question[ \t]*:[ \t]*([A-Za-z_]\w*)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _PYTHON_MAGICS = {"%%time", "%%timeit", "%%capture", "%%prun"}
 _MAGIC_LINE = re.compile(r"^\s*(?:%|!|\?|[\w.]+\?\??\s*$|[\w., ]+=\s*[%!])")
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_DEFINITIONS = (*_NAMED, ast.Import, ast.ImportFrom)
 MAX_CELL = 200_000
 
 
@@ -41,13 +42,14 @@ class Cell:
 
     def defines(self, name: str) -> bool:
         """Whether the cell defines `name` at its top, by more than a stub."""
-        return any(_binds(node, name) and not _is_stub(node) for node in self._body())
+        return any(_binds(node, name) and not _is_stub(node) for node in self.body())
 
     def untouched(self, name: str) -> bool:
         """Whether the cell holds `name` only as the stub that was handed out."""
-        return not self.defines(name) and any(_binds(node, name) for node in self._body())
+        return not self.defines(name) and any(_binds(node, name) for node in self.body())
 
-    def _body(self) -> list[ast.stmt]:
+    def body(self) -> list[ast.stmt]:
+        """The cell's statements; none when it does not parse."""
         return self.tree.body if self.tree else []
 
 
@@ -55,13 +57,12 @@ class Cell:
 class Plan:
     """What to run for one question.
 
-    `whole` is everything that the answer may lean on and the answer; `alone` the imports and the answer's definitions,
-    for when something in the rest ends the worker. `blank` says that nobody wrote an answer, `error` that it cannot
-    be read; then there is nothing to run.
+    `attempts` are tried in turn until one gives the function: everything that the answer may lean on and the answer;
+    for when something in there ends the worker, only functions, classes and imports of the other cells; only imports.
+    `blank` says that nobody wrote an answer, `error` that it cannot be read; then there is nothing to run.
     """
 
-    whole: tuple[Statement, ...] = ()
-    alone: tuple[Statement, ...] = ()
+    attempts: tuple[tuple[Statement, ...], ...] = ()
     blank: bool = False
     error: str = ""
     notes: tuple[str, ...] = ()
@@ -79,13 +80,21 @@ def plan(cells: list[Cell], name: str) -> Plan:
         return Plan(blank=True, notes=notes)
     if chosen.tree is None:
         return Plan(error=chosen.error, notes=notes)
-    others = [cell for cell in cells if cell.tree and cell is not chosen and not cell.untouched(name)]
-    # An unmarked or earlier copy of this answer must not stand in for it, so it goes first and is overwritten.
-    leaning = [statement for cell in others for statement in _helpful(cell)]
-    imports = [statement for cell in others for statement in _statements(cell, _imports_only(cell.tree.body), False)]  # type: ignore[union-attr]  # others have trees
-    own = _statements(chosen, chosen.tree.body, True)
-    bare = _statements(chosen, _keep(chosen.tree.body), True)
-    return Plan(whole=(*leaning, *own), alone=(*imports, *bare), notes=notes)
+    # A stub must not take the place of an answer, wherever it stands.
+    written = {node.name for cell in cells for node in cell.body() if isinstance(node, _NAMED) and not _is_stub(node)}
+    others = [
+        (cell, [node for node in cell.body() if not (_is_stub(node) and node.name in written)])  # type: ignore[attr-defined]  # a stub is a function
+        for cell in cells
+        if cell is not chosen
+    ]
+
+    def leaning(keep: Callable[[list[ast.stmt]], list[ast.stmt]]) -> list[Statement]:
+        return [statement for cell, body in others for statement in _statements(cell, keep(body), own=False)]
+
+    own = _statements(chosen, chosen.body(), own=True)
+    bare = _statements(chosen, _keep(chosen.body()), own=True)
+    attempts = ((*leaning(_keep), *own), (*leaning(_definitions), *bare), (*leaning(_imports), *bare))
+    return Plan(attempts=attempts, notes=notes)
 
 
 def _choose(cells: list[Cell], name: str) -> tuple[Cell | None, tuple[str, ...]]:
@@ -160,13 +169,12 @@ def _is_stub(node: ast.stmt) -> bool:
     )
 
 
-def _helpful(cell: Cell) -> list[Statement]:
-    assert cell.tree is not None
-    return _statements(cell, _keep(cell.tree.body), False)
-
-
-def _imports_only(body: list[ast.stmt]) -> list[ast.stmt]:
+def _imports(body: list[ast.stmt]) -> list[ast.stmt]:
     return [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _definitions(body: list[ast.stmt]) -> list[ast.stmt]:
+    return [node for node in body if isinstance(node, _DEFINITIONS)]
 
 
 def _keep(body: list[ast.stmt]) -> list[ast.stmt]:

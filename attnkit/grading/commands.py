@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from attnkit.grading.batch import Batch, Results, Row
@@ -131,19 +130,17 @@ def _short(text: str, width: int) -> str:
 
 def _summary(console: Console, results: Results, spec: LabSpec, out: Path) -> None:
     if results.problems:
-        table = Table(
-            "file", "student", "kind", "what", title=f"Problems ({len(results.problems)})", title_justify="left"
-        )
-        for problem in results.problems:
-            table.add_row(*map(Text, (problem.where, problem.student, problem.kind, problem.message)))
-        console.print(table)
+        console.print(Text(f"\nProblems ({len(results.problems)})"))
+    for problem in results.problems:
+        who = f"{problem.student}: " if problem.student else ""
+        console.print(Text(f"  {problem.kind:<17} ").append(f"{who}{problem.where or '-'}: {problem.message}"))
     records = [row.record for row in results.rows if row.record and row.record.status == "graded"]
     mean = sum(record.points for record in records) / len(records) if records else 0.0
     unread = sum(row.record is None or row.record.status != "graded" for row in results.rows)
     again = f" ({results.skipped} were graded before)" if results.skipped else ""
     console.print(
         Text(
-            f"{len(results.rows)} students: {len(records)} graded{again}, {unread} not. "
+            f"\n{len(results.rows)} students: {len(records)} graded{again}, {unread} not. "
             f"Mean {mean:.2f} of {spec.max_points:g}. Isolation: {results.isolation}."
         )
     )

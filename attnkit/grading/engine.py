@@ -50,7 +50,7 @@ class Worker:
     def __init__(self, zygote: Zygote, how: Plan, question: Question) -> None:
         self.zygote, self.question = zygote, question
         # Fewer statements each time: the rest of the notebook may be what ends the worker.
-        self.attempts: list[Sequence[Statement]] = [how.whole, how.alone]
+        self.attempts: Sequence[Sequence[Statement]] = how.attempts
         self.printed = ""
         self._framework: Framework | None = None
         self._channel: Channel | None = None

@@ -1,7 +1,7 @@
 """A class of submissions, honest, mistaken and hostile, each with the points that it deserves and why.
 
-`make_class(folder)` writes it as a messy folder: Moodle folders, Canvas names, zips. Every attack exists only as text in
-a notebook, made here.
+`make_class(folder)` writes it as a messy folder: Moodle folders, Canvas names, zips. Every attack exists only as text
+in a notebook, made here.
 """
 
 from __future__ import annotations
@@ -223,11 +223,28 @@ def corpus() -> list[Entry]:
 
 
 def make_class(folder: Path, entries: list[Entry] | None = None) -> list[Entry]:
-    """Write the class below `folder` as an instructor finds it; returns the entries."""
+    """Write the class below `folder` as an instructor finds it; returns the entries.
+
+    The mistaken come in one zip as Moodle exports it, every other honest one as Canvas names files, the rest in
+    folders as in an unpacked Moodle export.
+    """
     entries = corpus() if entries is None else entries
     folder.mkdir(parents=True, exist_ok=True)
     for entry in entries:
-        place = folder / f"{entry.name.title().replace('_', ' ')}_{entry.number}_assignsubmission_file_"
+        place = folder / f"{entry.name.title().replace('.', '')}_{entry.number}_assignsubmission_file_"
         place.mkdir()
         entry.write(place)
+        if entry.family == "honest" and int(entry.number) % 2:
+            late = "LATE_" if int(entry.number) % 3 else ""
+            name = "".join(c for c in entry.name.lower() if c.isalpha())
+            (place / "attention.ipynb").rename(
+                folder / f"{name}_{late}{entry.number}_9{entry.number}_attention-1.ipynb"
+            )
+            place.rmdir()
+        elif entry.family == "mistake":
+            with zipfile.ZipFile(folder / "Machine Learning-Attention-417.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+                for file in place.iterdir():
+                    archive.write(file, f"{place.name}/{file.name}")
+                    file.unlink()
+            place.rmdir()
     return entries

@@ -111,7 +111,8 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "the scratch space is emptied after each child",
     ),
     "fills the disk": (
-        "def softmax(x):\n    with open('/tmp/big', 'wb') as f:\n        while True:\n            f.write(bytes(1 << 20))\n",
+        "def softmax(x):\n    with open('/tmp/big', 'wb') as f:\n        while True:\n"
+        "            f.write(bytes(10**6))\n",
         0,
         "files have a limit",
     ),
@@ -125,7 +126,7 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "its bytes are compared, not its methods",
     ),
     "object with protocols": (
-        "class Anything:\n    def __array__(self, *a, **k): raise SystemExit\n    def __eq__(self, other): return True\n"
+        "class Anything:\n    def __array__(self, *a, **k): raise SystemExit\n    def __eq__(self, o): return True\n"
         "    def __float__(self): return 1.0\n    def __len__(self): return 10**18\n"
         "def softmax(x):\n    return Anything()\n",
         0,
@@ -151,7 +152,8 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "a forged reply is an answer like any other, and a wrong one",
     ),
     "writes rubbish on the pipe": (
-        "import os\ndef softmax(x):\n    for fd in range(3, 60):\n        try:\n            os.write(fd, b'\\xff' * 5000)\n"
+        "import os\ndef softmax(x):\n    for fd in range(3, 60):\n        try:\n"
+        "            os.write(fd, b'\\xff' * 500)\n"
         "        except OSError:\n            pass\n    return x\n",
         0,
         "malformed",
@@ -171,15 +173,16 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "malformed",
     ),
     "signals everybody": (
-        "import os, signal\ndef softmax(x):\n    os.kill(-1, signal.SIGKILL)\n    os.kill(os.getppid(), signal.SIGKILL)\n"
-        "    return x\n",
+        "import os, signal\ndef softmax(x):\n    os.kill(-1, signal.SIGKILL)\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n    return x\n",
         0,
         "only its own jail can be hit, and a new one is built",
     ),
     "kills the zygote, is right": (
-        "import os, signal\n" + _RIGHT.replace("    return", "    os.kill(os.getppid(), signal.SIGKILL)\n    return"),
-        3,
-        "right; its own answers still arrive, and whoever comes next gets a new zygote",
+        "import os, signal, time\n"
+        + _RIGHT.replace("    return", "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(100)\n    return"),
+        0,
+        "ends its own jail with it; whoever comes next gets a new one",
     ),
     "stops the zygote": (
         "import os, signal\ndef softmax(x):\n    os.kill(os.getppid(), signal.SIGSTOP)\n    return x\n",
@@ -197,7 +200,7 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "output past a cap is dropped, and the loop never ends",
     ),
     "deep recursion": (
-        "import sys\nsys.setrecursionlimit(10**9)\ndef softmax(x):\n    return softmax(x)\n",
+        "import sys\nsys.setrecursionlimit(10**9)\ndef softmax(x):\n    return max([x], key=softmax)\n",
         0,
         "crashes its own process",
     ),
