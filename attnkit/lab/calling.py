@@ -92,7 +92,10 @@ def _as_tensor(array: np.ndarray) -> Any:
 
 
 def as_reply(value: Any) -> Reply:
-    """What the function returned, as an `Answer`, or as a `Failure` that says kindly what is the matter."""
+    """What the function returned, as an `Answer`, or as a `Failure` that says kindly what is the matter.
+
+    Looks at the type before the value: an object may lie about its class, or raise when asked.
+    """
     if value is None:
         return Failure("malformed", "Your function returned None. Is a `return` missing?")
     if type(value) is tuple:
@@ -102,12 +105,12 @@ def as_reply(value: Any) -> Reply:
     if type(value) in (bool, int, float):
         return Answer(float(value))
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if torch is not None and issubclass(type(value), torch.Tensor):
         if value.numel() > MAX_VALUES:
             return _too_large(tuple(value.shape))
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() and value.itemsize < 4 else value).numpy()
-    if not isinstance(value, np.ndarray | np.generic):
+    if not issubclass(type(value), np.ndarray | np.generic):
         return Failure("malformed", _not_an_array(value))
     if value.size > MAX_VALUES:
         return _too_large(value.shape)
@@ -124,11 +127,11 @@ def _not_an_array(value: Any) -> str:
     kind = type(value).__name__
     article = "an" if kind[:1].lower() in "aeiou" else "a"
     text = f"Your function returned {article} {kind}; it should return an array (NumPy) or a tensor (torch)."
-    if isinstance(value, list):
+    if type(value) is list:
         text += " np.array(...) or torch.stack(...) makes one from a list."
-    if isinstance(value, types.GeneratorType):
+    if type(value) is types.GeneratorType:
         text += " Is there a `yield` where a `return` should be?"
-    if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
+    if type(value) in (types.FunctionType, types.MethodType, types.BuiltinFunctionType):
         text += " Are the parentheses of a call missing?"
     return text
 

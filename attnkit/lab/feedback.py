@@ -23,6 +23,8 @@ def number(value: Any, digits: int = 4) -> str:
     """A number as a person writes it: 0.5, 1000, nan; small and huge ones with an exponent."""
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
+    if not isinstance(value, int | float | np.integer | np.floating):
+        return str(value)[:20]
     value = float(value)
     if not np.isfinite(value):
         return str(value)

@@ -130,7 +130,7 @@ class Lab:
         )
 
     def _earned(self) -> float:
-        return sum(outcome.points for outcome in self._outcomes.values())
+        return float(sum(outcome.points for outcome in self._outcomes.values()))
 
     def _judge(self, question: Question, function: Callable[..., Any]) -> Outcome:
         call = InProcess(function, question)

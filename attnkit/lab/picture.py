@@ -47,5 +47,5 @@ def _cell(value: float) -> str:
     """One number; the ink is chosen so that it can be read on its ground."""
     share = float(np.clip(np.nan_to_num(value), 0, 1))
     ground = ",".join(str(round(255 + (dark - 255) * share)) for dark in _DARK)
-    ink = "#ffffff" if share > 0.55 else "#000000"
+    ink = "#ffffff" if share > 0.705 else "#000000"
     return f'<td style="padding:0.4em;text-align:right;background:rgb({ground});color:{ink}">{value:.2f}</td>'
