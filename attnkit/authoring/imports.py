@@ -6,14 +6,15 @@ import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-_DYNAMIC = {"import_module", "__import__", "iter_modules", "walk_packages"}
+_DYNAMIC = {"import_module", "__import__"}
 
 
 class ImportGraph:
     """The modules of `package` below the folder `root`, and who imports whom.
 
-    The answer errs on the side of too much: an import inside a function counts, a string that is the full name of a
-    module counts, and a module that imports by a computed name counts as importing its whole package.
+    The answer errs on the side of too much: an import inside a function counts, and so does a string that is the full
+    name of a module. A name that is put together, as in `import_module(f"attnkit.backends.{name}")`, stands for the
+    whole package; where not even a package can be read off, the module counts as importing its own.
     """
 
     def __init__(self, root: Path | str, package: str = "attnkit"):
@@ -42,36 +43,47 @@ class ImportGraph:
 
     def _names(self, tree: ast.AST, module: str) -> set[str]:
         found: set[str] = set()
+        named, dynamic = False, False
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     found |= self._with_parents(alias.name)
             elif isinstance(node, ast.ImportFrom):
                 base = self._absolute(node, module)
-                found |= self._with_parents(base)
-                for alias in node.names:
-                    found |= self._with_parents(f"{base}.{alias.name}")
+                for name in (base, *(f"{base}.{alias.name}" for alias in node.names)):
+                    found |= self._with_parents(name)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= self._with_parents(node.value) if node.value in self.files else set()
-            elif module and isinstance(node, (ast.Name, ast.Attribute)):
-                called = node.id if isinstance(node, ast.Name) else node.attr
-                found |= self._siblings(module) if called in _DYNAMIC else set()
+                spelled = self._spelled(node.value)
+                named |= bool(spelled)
+                found |= spelled
+            elif isinstance(node, (ast.Name, ast.Attribute)):
+                dynamic |= (node.id if isinstance(node, ast.Name) else node.attr) in _DYNAMIC
+        if dynamic and not named and module:
+            found |= self._below(module if self._is_package(module) else module.rpartition(".")[0])
         return found
+
+    def _spelled(self, text: str) -> set[str]:
+        """What a string constant names: a module, a `module:attribute`, or the beginning `package.` of names."""
+        if text.endswith(".") and self._is_package(text[:-1]):
+            return self._with_parents(text[:-1]) | self._below(text[:-1])
+        name = text.partition(":")[0]
+        return self._with_parents(name) if name in self.files else set()
 
     def _absolute(self, node: ast.ImportFrom, module: str) -> str:
         if not node.level:
             return node.module or ""
         parts = module.split(".")
-        is_package = bool(module) and self.files[module].name == "__init__.py"
-        parts = parts[: len(parts) - node.level + is_package]
+        parts = parts[: len(parts) - node.level + self._is_package(module)]
         return ".".join([*parts, *([node.module] if node.module else [])])
 
     def _with_parents(self, name: str) -> set[str]:
         parts = name.split(".")
         return {".".join(parts[: i + 1]) for i in range(len(parts))} & self.files.keys()
 
-    def _siblings(self, module: str) -> set[str]:
-        package = module if self.files[module].name == "__init__.py" else module.rpartition(".")[0]
+    def _is_package(self, name: str) -> bool:
+        return name in self.files and self.files[name].name == "__init__.py"
+
+    def _below(self, package: str) -> set[str]:
         return {name for name in self.files if name.startswith(package + ".")}
 
 

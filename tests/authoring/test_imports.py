@@ -1,0 +1,74 @@
+"""The import graph names every file that a cell may load, and no file of another room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnkit.authoring.imports import ImportGraph
+
+
+def names(book, *sources: str) -> set[str]:
+    graph = ImportGraph(book.root)
+    return {path.relative_to(book.root / "attnkit").as_posix() for path in graph.closure(sources)}
+
+
+@pytest.fixture
+def graph_book(book):
+    book.module("__init__.py", "from attnkit.core import f\n")
+    book.module("core.py", "f = 1\n")
+    book.module("lazy.py", "def go():\n    from attnkit.deep import late\n    return late\n")
+    book.module("deep/__init__.py", "from . import near\n")
+    book.module("deep/late.py", "")
+    book.module("deep/near.py", "from ..core import f\n")
+    book.module("table.py", 'PLACES = {"x": "attnkit.named"}\n')
+    book.module("named.py", "")
+    book.module("plug/__init__.py", "import importlib\ndef load(n):\n    return importlib.import_module(n)\n")
+    book.module("plug/one.py", "import attnkit.named\n")
+    book.module(
+        "made.py", "from importlib import import_module\ndef load(n):\n    import_module(f'attnkit.plug.{n}')\n"
+    )
+    book.module("door.py", "HOMES = {'f': 'attnkit.apart:f'}\ndef go(n):\n    return __import__(HOMES[n])\n")
+    book.module("apart.py", "")
+    return book
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import math", set()),
+        ("import attnkit", {"__init__.py", "core.py"}),
+        ("from attnkit import apart", {"__init__.py", "core.py", "apart.py"}),
+        (
+            "import attnkit.lazy as z",
+            {"__init__.py", "core.py", "lazy.py"} | {f"deep/{n}.py" for n in ("__init__", "late", "near")},
+        ),
+        ("from attnkit.table import PLACES", {"__init__.py", "core.py", "table.py", "named.py"}),
+        ("from attnkit import plug", {"__init__.py", "core.py", "plug/__init__.py", "plug/one.py", "named.py"}),
+        (
+            "from attnkit import made",
+            {"__init__.py", "core.py", "made.py", "plug/__init__.py", "plug/one.py", "named.py"},
+        ),
+        ("from attnkit import door", {"__init__.py", "core.py", "door.py", "apart.py"}),
+        ("%matplotlib inline\nimport attnkit.apart", {"__init__.py", "core.py", "apart.py"}),
+        ("def broken(:", set()),
+    ],
+)
+def test_closure_follows_every_way_to_import(graph_book, source, expected):
+    assert names(graph_book, source) == expected
+
+
+def test_closure_covers_what_a_real_import_loads(root: Path):
+    """The oracle is Python itself: which attnkit files are in sys.modules after the import."""
+    source = (
+        "from attnkit import attention, explain\nfrom attnkit.masks import Causal\nfrom attnkit.viz import heatmap\n"
+    )
+    listing = "import sys\nprint(*sorted(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'attnkit'), sep='\\n')"
+    run = subprocess.run([sys.executable, "-c", source + listing], capture_output=True, text=True, check=True, cwd=root)
+    loaded = {Path(line).resolve() for line in run.stdout.split()}
+    found = {path.resolve() for path in ImportGraph(root).closure([source])}
+    assert loaded <= found
+    assert not [path for path in found if {"grading", "lab"} & set(path.relative_to(root).parts)]
