@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from typing import NoReturn, no_type_check
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ def refuse(name: str, x: object, need: str) -> NoReturn:
     raise ValueError(f"{name} is {describe(x)}; it must be {need}")
 
 
+@no_type_check  # anything may come in: this is where it is found out
 def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> Sizes:
     """The shape of the score matrices, when query, key and value fit together."""
     for name, x in (("query", query), ("key", key), ("value", value)):

@@ -1,8 +1,12 @@
-"""Masks that depend on what the sequences hold: padding, prefixes, packed documents, or any table."""
+"""Masks that depend on what the sequences hold: padding, prefixes, packed documents, or any table.
+
+Constructors check their arguments themselves, in words, so annotations are not enforced on them (`no_type_check`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import no_type_check
 
 import torch
 from jaxtyping import Int
@@ -14,6 +18,7 @@ from attnkit.masks.base import Cover, Mask, Sizes, Table
 class _Leading(Mask):
     """Keys before a bound that each batch element has for itself."""
 
+    @no_type_check
     def __init__(self, bounds: int | Sequence[int] | Int[Tensor, " batch"], name: str) -> None:
         bounds = torch.as_tensor(bounds)
         if bounds.dtype == torch.bool or bounds.is_floating_point() or bounds.is_complex() or bounds.ndim > 1:
@@ -60,6 +65,7 @@ class Padding(_Leading):
     # # # . .
     """
 
+    @no_type_check
     def __init__(self, lengths: int | Sequence[int] | Int[Tensor, " batch"]) -> None:
         super().__init__(lengths, "lengths")
 
@@ -75,6 +81,7 @@ class Prefix(_Leading):
     # # # #
     """
 
+    @no_type_check
     def __init__(self, length: int | Sequence[int] | Int[Tensor, " batch"]) -> None:
         super().__init__(length, "length")
 
@@ -92,11 +99,13 @@ class Document(Mask):
     . . # # #
     """
 
+    @no_type_check
     def __init__(self, ids: Sequence | Tensor, key_ids: Sequence | Tensor | None = None) -> None:
         self.ids = self._table(ids, "ids")
         self.key_ids = self.ids if key_ids is None else self._table(key_ids, "key_ids")
 
     @staticmethod
+    @no_type_check
     def _table(ids: Sequence | Tensor, name: str) -> Int[Tensor, "batch len"]:
         ids = torch.as_tensor(ids)
         ids = ids.long() if ids.numel() == 0 else ids
@@ -137,6 +146,7 @@ class Document(Mask):
 class Dense(Mask):
     """Any table at all: `visible` is True where a query may attend, and broadcasts to (batch, heads, q_len, k_len)."""
 
+    @no_type_check
     def __init__(self, visible: Tensor) -> None:
         if not isinstance(visible, Tensor) or visible.dtype != torch.bool or visible.ndim > 4:
             got = (

@@ -1,8 +1,11 @@
-"""Masks that depend on how far a key stands from a query: causal, and sliding window."""
+"""Masks that depend on how far a key stands from a query: causal, and sliding window.
+
+Constructors check their arguments themselves, in words, so annotations are not enforced on them (`no_type_check`).
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, no_type_check
 
 from torch import Tensor
 
@@ -15,6 +18,7 @@ ALIGNMENTS = ("upper_left", "lower_right")
 class _Diagonal(Mask):
     """Rules about the distance between query and key, which needs to know how the two sequences line up."""
 
+    @no_type_check
     def __init__(self, align: Align | None) -> None:
         if align is not None and align not in ALIGNMENTS:
             raise ValueError(f"align is {align!r}; it must be one of {ALIGNMENTS}, or None for equal lengths")
@@ -48,6 +52,7 @@ class Causal(_Diagonal):
     # # # #
     """
 
+    @no_type_check
     def __init__(self, align: Align | None = None) -> None:
         super().__init__(align)
 
@@ -74,6 +79,7 @@ class Window(_Diagonal):
     . . # #
     """
 
+    @no_type_check
     def __init__(self, left: int | None, right: int | None, align: Align | None = None) -> None:
         super().__init__(align)
         for name, reach in (("left", left), ("right", right)):
