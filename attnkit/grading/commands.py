@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def grade(
     Writes grades.csv, problems.csv and feedback/STUDENT.html. Keep course.key: it makes the grades repeatable, and
     whoever has it knows the inputs.
     """
+    # Python warns of odd code that it parses; this code is the students'.
+    warnings.simplefilter("ignore", SyntaxWarning)
     console = Console(highlight=False, soft_wrap=True)
     try:
         results, spec = _run(console, folder, lab, out, roster, isolation, workers, Limits(seconds, seconds), max_mb)

@@ -110,7 +110,7 @@ class Worker:
 
     def _note_output(self) -> None:
         if self._channel is not None and not self.printed:
-            self.printed = plain(self._channel.printed.decode("utf-8", "replace"), MAX_PRINTED)
+            self.printed = plain(self._channel.output(), MAX_PRINTED)
 
 
 def read_submission(data: bytes) -> list[Cell]:
@@ -189,8 +189,10 @@ def _told(outcome: Outcome, public: Outcome | None, printed: str, how: Plan) -> 
             told += [pair for pair in sections(public) if pair[0] == "example"] if not public.passed else []
             if public.passed:
                 told.append(("note", "It passes the practice cases of the notebook; these are other inputs."))
-    # Hints and names come from our own sources, whichever inputs the mistake was recognised on.
-    told += [pair for pair in sections(outcome) if pair[0] in ("mistake", "read")]
+    # Hints and names come from our own sources, whichever inputs the mistake was recognised on. Without a name, the
+    # explanation is that of the example which the student sees.
+    explained = public if public and not public.passed and outcome.mistake is None else outcome
+    told += [pair for pair in sections(explained) if pair[0] in ("mistake", "read")]
     told += [("note", note) for note in (*outcome.notes, *how.notes)]
     if printed:
         told.append(("printed", printed))

@@ -115,7 +115,9 @@ def command(python_arguments: list[str], private: Iterable[Path] = ()) -> list[s
     # /proc read-only: some of its files obey whoever is root outside, capabilities or not
     arguments += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
     arguments += ["--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    arguments += ["--size", str(SCRATCH_BYTES), "--tmpfs", str(SCRATCH), "--symlink", str(SCRATCH), "/tmp"]
+    arguments += ["--size", str(SCRATCH_BYTES), "--tmpfs", str(SCRATCH)]
+    if not any(folder.is_relative_to("/tmp") for folder in shown):
+        arguments += ["--symlink", str(SCRATCH), "/tmp"]
     arguments += ["--remount-ro", "/", "--chdir", str(SCRATCH)]
     arguments += ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", NOBODY, "--gid", NOBODY]
     arguments += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "jail", "--clearenv"]

@@ -63,6 +63,12 @@ class Channel:
             self._broken = error.failure
         raise Broken(self._broken)
 
+    def output(self) -> str:
+        """What the child has printed so far, up to a cap."""
+        while self._output >= 0 and len(self.printed) < MAX_OUTPUT and (data := self._read(self._output)):
+            self.printed += data[: MAX_OUTPUT - len(self.printed)]
+        return self.printed.decode("utf-8", "replace")
+
     def close(self) -> None:
         """Close the pipes; a child that still writes gets an error."""
         for name in ("_requests", "_replies", "_output"):

@@ -85,8 +85,11 @@ def empty(folder: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if os.path.isdir(path) and not os.path.islink(path):
-            for inner, _, _ in os.walk(path):
-                os.chmod(inner, 0o700)
+            os.chmod(path, 0o700)  # a folder that cannot be listed cannot be emptied
+            for inner, folders, _ in os.walk(path):
+                for one in folders:
+                    if not os.path.islink(os.path.join(inner, one)):
+                        os.chmod(os.path.join(inner, one), 0o700)
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)

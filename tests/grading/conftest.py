@@ -1,0 +1,32 @@
+"""What the grader's tests share: one zygote in a jail, notebooks made of a few cells."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from attnkit.grading import jail
+from attnkit.grading.zygote import Zygote
+
+
+def notebook_bytes(*sources: str) -> bytes:
+    """A notebook file of code cells."""
+    cells = [{"cell_type": "code", "source": source, "metadata": {}, "outputs": []} for source in sources]
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}).encode()
+
+
+@pytest.fixture(scope="session")
+def jailed() -> None:
+    """Skips where no jail can be built; in CI that fails."""
+    if reason := jail.why_no_jail():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="module")
+def zygote(jailed: None) -> Iterator[Zygote]:
+    """A zygote in a jail with short limits."""
+    with Zygote("jail", jail.Limits(seconds=3.0, load_seconds=5.0)) as zygote:
+        yield zygote

@@ -1,0 +1,239 @@
+"""The jail, tried from inside: what a child can reach, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnkit.grading import jail
+from attnkit.grading.protocol import Broken, Channel, decode_reply
+from attnkit.grading.zygote import Zygote
+from attnkit.lab.outcome import Answer, Failure, Reply
+
+
+def ask(channel: Channel, header: dict, arrays: list[np.ndarray], seconds: float = 5.0) -> Reply:
+    try:
+        return decode_reply(channel.ask(header, arrays, seconds), header["id"], ["x"])
+    except Broken as broken:
+        return broken.failure
+
+
+def run(zygote: Zygote, body: str) -> Reply:
+    """What `f(x)` replies, in a fresh child, when this is its body."""
+    source = "import os, glob\ndef f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
+    channel = zygote.child()
+    code = np.frombuffer(json.dumps([[1, 1, source, True]]).encode(), "u1")
+    assert isinstance(ask(channel, {"id": 1, "op": "load", "answer": "f"}, [code]), Answer)
+    header = {"id": 2, "op": "call", "framework": "numpy", "args": [{"array": 0}], "kwargs": {}}
+    return ask(channel, header, [np.zeros(2)])
+
+
+def said(zygote: Zygote, expression: str) -> str:
+    """The text of an expression evaluated inside."""
+    reply = run(zygote, f"raise RuntimeError(repr({expression}))")
+    assert isinstance(reply, Failure)
+    assert reply.kind == "raised"
+    return reply.message.removeprefix("RuntimeError: ")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/x",
+            "/usr/x",
+            "/usr/bin/x",
+            "/dev/x",
+            "/dev/sda",
+            "/grader/worker.py",
+            "/grader/x",
+            "/etc/passwd",
+            "/root/x",
+        ),
+        *("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/self/oom_score_adj", "{venv}/x", "{clone}/x"),
+    ],
+)
+def test_nothing_outside_the_scratch_space_can_be_written(zygote: Zygote, path: str) -> None:
+    path = path.format(venv=os.environ.get("VIRTUAL_ENV", jail.sys.prefix), clone=Path(__file__).parents[2])
+    reply = run(zygote, f"open({path!r}, 'a').close()")
+    assert isinstance(reply, Failure)
+    assert reply.message.split(":")[0] in {"OSError", "PermissionError", "FileNotFoundError"}
+    assert not Path("/x").exists()
+
+
+def test_the_scratch_space_works_and_is_small(zygote: Zygote) -> None:
+    assert isinstance(
+        run(zygote, "open('/scratch/a', 'w').write('b' * 1000)\nopen('c', 'w').close()\nreturn x"), Answer
+    )
+    body = "for i in range(20):\n    open(f'/scratch/{i}', 'wb').write(bytes(10**7))"
+    reply = run(zygote, body)
+    assert isinstance(reply, Failure)
+    assert "No space" in reply.message
+
+
+def test_no_reference_no_key_no_lab_no_clone_inside(jailed: None) -> None:
+    """Every file that exists in there, searched through by name."""
+    look = (
+        "import os, json\n"
+        "names = {'questions.py', 'judge.py', 'course.key', 'ledger.db', 'naive.py', 'attention.md'}\n"
+        "found = [f'{d}/{n}' for d, _, ns in os.walk('/') if not d.startswith('/proc') for n in ns if n in names]\n"
+        "clone = os.environ['CLONE']\n"
+        "print(json.dumps([found, sorted(os.listdir('/grader')), os.listdir(clone) if os.path.exists(clone) else []]))"
+    )
+    clone = str(Path(__file__).parents[2])
+    inside = jail.command(["-c", look])
+    inside[inside.index("--") : inside.index("--")] = ["--setenv", "CLONE", clone]
+    found, grader, in_clone = json.loads(subprocess.run(inside, capture_output=True, text=True, check=True).stdout)
+    assert [path for path in found if "networkx" not in path and "numpy" not in path] == []
+    assert grader == ["standins.py", "wire.py", "worker.py"]
+    assert set(in_clone) <= {".venv"}
+
+
+def test_attnkit_is_a_stand_in_that_computes_nothing(zygote: Zygote) -> None:
+    body = (
+        "import attnkit\nfrom attnkit.lab import Lab\nfrom attnkit import attention\nimport matplotlib.pyplot as plt\n"
+        "attnkit.about()\nlab = Lab('attention')\nlab.check(f)\nwith plt.figure() as g:\n    pass\n"
+        "return attention(x, x, x)"
+    )
+    reply = run(zygote, body)
+    assert isinstance(reply, Failure)
+    assert "not there when your answer is graded" in reply.message
+
+
+def test_no_network(zygote: Zygote) -> None:
+    assert said(zygote, "sorted(os.listdir('/proc/self/net'))[:0]") == "[]"
+    assert said(zygote, "open('/proc/net/dev').read().count(':')") == "1", "only the loopback"
+    for address in (("192.0.2.1", 80), ("127.0.0.1", 22), ("1.1.1.1", 53)):
+        reply = run(zygote, f"import socket\nsocket.create_connection({address}, timeout=1)")
+        assert isinstance(reply, Failure)
+        assert reply.kind == "raised"
+
+
+def test_no_other_process_environment_or_right(zygote: Zygote) -> None:
+    os.environ["ATTNKIT_TEST_SECRET"] = "hunter2"
+    try:
+        assert said(zygote, "sorted(int(p) for p in os.listdir('/proc') if p.isdigit())[:2]") == "[1, 2]"
+        assert said(zygote, "len([p for p in os.listdir('/proc') if p.isdigit()])") == "3"
+        assert said(zygote, "'hunter2' in str(os.environ)") == "False"
+        assert said(zygote, "(os.getuid(), os.getgid())") == "(65534, 65534)"
+        status = "[l.split()[1] for l in open('/proc/self/status') if l.startswith(('CapEff', 'CapBnd', 'NoNewPrivs'))]"
+        assert said(zygote, status) == "['0000000000000000', '0000000000000000', '1']"
+    finally:
+        del os.environ["ATTNKIT_TEST_SECRET"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
+        "open(f'/proc/{os.getppid()}/environ').read()",
+        "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nif c.ptrace(16, os.getppid(), 0, 0) < 0:\n"
+        "    raise OSError(ctypes.get_errno(), 'ptrace')\nreturn x",
+        "os.setuid(0)",
+        "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nif c.unshare(0x10000000) < 0:\n"
+        "    raise OSError(ctypes.get_errno(), 'unshare')\nreturn x",
+        "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nif c.mount(b'a', b'/scratch', b'tmpfs', 0, None) < 0:\n"
+        "    raise OSError(ctypes.get_errno(), 'mount')\nreturn x",
+    ],
+    ids=["zygote's memory", "zygote's environment", "ptrace", "setuid", "user namespace", "mount"],
+)
+def test_the_zygote_and_the_kernel_stay_out_of_reach(zygote: Zygote, body: str) -> None:
+    reply = run(zygote, body)
+    assert isinstance(reply, Failure)
+    assert reply.message.startswith(("PermissionError", "OSError")), reply
+
+
+def test_nothing_of_a_child_is_left_for_the_next(zygote: Zygote) -> None:
+    body = (
+        "import time\nopen('note', 'w').write('hello')\nos.makedirs('a/b/c')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\n"
+        "os.symlink('/', 'up')\n"
+        "open('/dev/shm/note', 'w').close()\n"
+        "for _ in range(3):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(100)\nreturn x"
+    )
+    assert isinstance(run(zygote, body), Answer)
+    starts = zygote.starts
+    assert said(zygote, "os.listdir('/scratch') + os.listdir('/dev/shm')") == "[]"
+    assert said(zygote, "len([p for p in os.listdir('/proc') if p.isdigit()])") == "3"
+    assert zygote.starts == starts, "clearing up does not need a new zygote"
+
+
+def test_a_dead_zygote_is_replaced(zygote: Zygote) -> None:
+    starts = zygote.starts
+    reply = run(zygote, "import signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(10)")
+    assert isinstance(reply, Failure)
+    assert reply.kind == "died"
+    assert isinstance(run(zygote, "return x"), Answer)
+    assert zygote.starts == starts + 1
+
+
+def test_everything_in_the_jail_ends_with_it(jailed: None) -> None:
+    with Zygote("jail", jail.Limits()) as zygote:
+        run(zygote, "import time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(12345)\nreturn x")
+        process = zygote._process
+        assert process is not None
+        inside = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        assert inside
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in inside) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in inside)
+
+
+def test_limits_on_memory_and_open_files(zygote: Zygote) -> None:
+    reply = run(zygote, "hold = [bytearray(1 << 28) for _ in range(40)]\nreturn x")
+    assert isinstance(reply, Failure)
+    assert reply.message == "MemoryError"
+    assert isinstance(run(zygote, "hold = [open('/dev/null') for _ in range(1000)]"), Failure)
+
+
+def test_runs_are_alike(zygote: Zygote) -> None:
+    drawn = "random.random(), np.random.rand(), float(torch.rand(1)), hash('a') % 999"
+    body = f"import random, torch\nreturn np.array([{drawn}])"
+    first, second = (run(zygote, "import numpy as np\n" + body) for _ in range(2))
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert np.array_equal(first.value, second.value)
+
+
+def test_attnkit_installed_among_the_libraries_is_hidden(
+    jailed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "attnkit").mkdir(parents=True)
+    (tmp_path / "site" / "attnkit" / "judge.py").write_text("secret")
+    (tmp_path / "site" / "other.py").write_text("other")
+    shown = jail.library_folders()
+    monkeypatch.setattr(jail, "library_folders", lambda: [*shown, tmp_path / "site"])
+    monkeypatch.setattr(jail, "package_folders", lambda: [tmp_path / "site"])
+    look = (
+        f"import os; print(os.listdir({str(tmp_path / 'site')!r}), os.listdir({str(tmp_path / 'site' / 'attnkit')!r}))"
+    )
+    out = subprocess.run(jail.command(["-c", look]), capture_output=True, text=True).stdout
+    assert "other.py" in out
+    assert "judge" not in out
+
+
+def test_a_machine_without_a_jail_is_told_apart_by_trying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(jail.shutil, "which", lambda name: str(refusing))
+    assert "uid map: Permission denied" in (jail.why_no_jail() or "")
+    monkeypatch.setattr(jail.shutil, "which", lambda name: None)
+    assert "not installed" in (jail.why_no_jail() or "")
+
+
+def test_without_a_jail_a_child_and_its_children_still_end() -> None:
+    with Zygote("none", jail.Limits()) as zygote:
+        reply = run(zygote, "import time\nif os.fork() == 0:\n    time.sleep(100)\nreturn x + os.getpid()")
+        assert isinstance(reply, Answer)
+        assert isinstance(reply.value, np.ndarray)
+        child = int(reply.value[0])
+        zygote.end_child()
+        assert not Path(f"/proc/{child}").exists()
+        assert isinstance(run(zygote, "return x"), Answer)
