@@ -1,8 +1,9 @@
 """A strict run of a notebook, for what nbval lets pass.
 
-nbval 0.11 compares what cells show, and so it misses two things: a cell that dies of an unknown magic shows nothing
-to compare, and a cell that is tagged `raises-exception` passes when it does not raise. It does not mind warnings
-either. `run_strict` executes and reports all of these; `blind_spots` finds the first two without running anything.
+nbval 0.11 looks at what cells show, and so it misses two things: where outputs are not compared (`--nbval-lax`, or the
+comment NBVAL_IGNORE_OUTPUT) a cell that dies of an unknown magic passes, and a cell that is tagged `raises-exception`
+passes when it does not raise and stores nothing. `run_strict` executes and reports both, and warnings too;
+`blind_spots` finds both without running anything.
 """
 
 from __future__ import annotations

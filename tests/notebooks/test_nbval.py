@@ -1,0 +1,126 @@
+"""Stored outputs are what the code gives: nbval on completed labs and on chapters, and what nbval misses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from attnkit.authoring.labs import Master
+from attnkit.authoring.strict import blind_spots, run_strict
+
+from .conftest import MASTERS, ROOT, TWINS, completed, nbval, read
+
+# Twins store text outputs only, and nbval has no option that leaves the other kinds out of the comparison.
+TEXT_ONLY = """
+from nbval.plugin import IPyNbFile
+
+setup = IPyNbFile.setup_sanitize_files
+
+def text_only(self):
+    self.skip_compare += ("text/html", "image/svg+xml", "application/javascript")
+    setup(self)
+
+IPyNbFile.setup_sanitize_files = text_only
+"""
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("master", MASTERS, ids=lambda m: m.name)
+def test_nbval_agrees_with_the_stored_outputs_of_a_completed_lab(master: Master, tmp_path: Path) -> None:
+    path = tmp_path / master.student_path.name
+    nbformat.write(completed(master), path)
+    run = nbval(path)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("twin", TWINS, ids=lambda path: path.stem)
+def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(twin: Path, tmp_path: Path) -> None:
+    """One run each; what nbval would let pass is looked for without running (see the last tests)."""
+    nb = read(twin)
+    assert blind_spots(nb) == []
+    path = tmp_path / twin.name
+    nbformat.write(nb, path)
+    (tmp_path / "conftest.py").write_text(TEXT_ONLY, "utf-8")
+    run = nbval(path)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("master", MASTERS, ids=lambda m: m.name)
+def test_a_strict_run_of_a_completed_lab_finds_nothing(master: Master, tmp_path: Path) -> None:
+    nb = completed(master)
+    assert [str(problem) for problem in run_strict(nb, tmp_path)] == []
+    assert blind_spots(nb) == []
+
+
+def test_nbval_notices_a_wrong_answer(tmp_path: Path) -> None:
+    """A test that cannot fail would prove nothing: one number changed in a small notebook."""
+    right = new_code_cell("print(1 + 1)", execution_count=1, outputs=[new_output("stream", text="2\n")])
+    wrong = new_code_cell("print(1 + 2)", execution_count=2, outputs=[new_output("stream", text="2\n")])
+    path = tmp_path / "small.ipynb"
+    nbformat.write(new_notebook(cells=[right, wrong], metadata=KERNEL), path)
+    run = nbval(path)
+    assert run.returncode == 1
+    assert "1 failed, 1 passed" in run.stdout
+
+
+def holes():
+    """The two notebooks that nbval 0.11 lets pass."""
+    magic = new_code_cell("# NBVAL_IGNORE_OUTPUT\n%no_such_magic\nraise ValueError('never seen')", execution_count=1)
+    quiet = new_code_cell("x = 1", execution_count=1, metadata={"tags": ["raises-exception"]})
+    return {"unknown magic": magic, "does not raise": quiet}
+
+
+@pytest.mark.parametrize("name", holes())
+def test_what_nbval_lets_pass_is_caught_by_the_strict_run_and_by_reading(name: str, tmp_path: Path) -> None:
+    nb = new_notebook(cells=[holes()[name]], metadata=KERNEL)
+    path = tmp_path / "hole.ipynb"
+    nbformat.write(nb, path)
+    assert nbval(path).returncode == 0, "nbval has closed this hole: the strict run may be simpler now"
+    assert len(run_strict(nb, tmp_path)) == 1
+    assert len(blind_spots(nb)) == 1
+
+
+def test_the_strict_run_reports_each_cell_that_goes_wrong_and_goes_on(tmp_path: Path) -> None:
+    stored = new_output("error", ename="KeyError", evalue="1", traceback=[])
+    raises = {"tags": ["raises-exception"]}
+    nb = new_notebook(
+        cells=[
+            new_code_cell("x = 1"),
+            new_code_cell("raise ValueError"),
+            new_code_cell("{}[1]", metadata=raises, outputs=[stored]),
+            new_code_cell("[][1]", metadata=raises, outputs=[stored]),
+            new_code_cell("import warnings; warnings.warn('old')"),
+            new_code_cell("assert x == 1"),
+        ],
+        metadata=KERNEL,
+    )
+    problems = {problem.index: problem.message for problem in run_strict(nb, tmp_path)}
+    assert set(problems) == {1, 3, 4}
+    assert problems[1] == "raised ValueError"
+    assert problems[3] == "should raise KeyError, and raised IndexError"
+    assert "wrote to standard error" in problems[4]
+
+
+def test_reading_knows_our_magics_and_leaves_the_modulo_operator_alone() -> None:
+    cells = [new_code_cell("if True:\n    %pip install -q x"), new_code_cell("y = 7 % 2"), new_code_cell("!ls")]
+    assert [str(problem) for problem in blind_spots(new_notebook(cells=cells))] == [
+        "cell 2: uses the unknown magic '!'"
+    ]
+
+
+def test_no_notebook_is_left_out() -> None:
+    """Every notebook of the repository is a lab's or a twin's, and so is tested above."""
+    known = {master.student_path for master in MASTERS} | set(TWINS)
+    here = {
+        p
+        for folder in ("book", "labs")
+        for p in (ROOT / folder).rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in p.parts
+    }
+    assert here == known
