@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnkit import backends
-from attnkit.backends.common import Aux, BackendUnsupported, Options
+from attnkit.backends.common import Aux, BackendUnsupported, Options, sizes_of
 from attnkit.backends.validate import check_options, check_tensors
-from attnkit.masks import Mask, Sizes
+from attnkit.masks import Mask
 
 
 # Shapes and types are checked by hand, since a caller deserves better than a type checker's message.
@@ -117,7 +117,7 @@ def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backe
     return _Call((query, key, value, options), autocast)
 
 
-def _autocast(x: object, dtype: torch.dtype) -> object:
+def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """What autocast does with an argument: floats narrower than float64 take its dtype."""
     narrow = isinstance(x, Tensor) and x.is_floating_point() and x.dtype != torch.float64
     return x.to(dtype) if narrow else x
@@ -151,12 +151,13 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     attend to one of them become NaN, as they would without a mask.
     """
     query, key, value, options = call.arguments
+    assert options.mask is not None
     # The sum is one cheap pass; a sum of finite numbers that overflows only costs the slow way.
     if bool(torch.isfinite(key.detach().sum() + value.detach().sum())):
         return module.attend(query, key, value, options)
     sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
     out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)
-    sizes = Sizes(*query.shape[:3], key.shape[2])
+    sizes = sizes_of(query, key)
     where = sick.any(dim=0).any(dim=0).nonzero()[:, 0]  # (sick keys,)
     sick = sick.repeat_interleave(sizes.heads // sick.shape[1], dim=1)[:, :, None, where]
     axes = [torch.arange(n, device=query.device) for n in (sizes.batch, sizes.heads, sizes.q_len)]

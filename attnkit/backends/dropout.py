@@ -14,17 +14,17 @@ from torch import Tensor
 from attnkit.masks import Sizes
 
 
-def _times(factor: int) -> int:
-    """A 32-bit factor as the signed integer with the same bits."""
-    return factor - (1 << 32) if factor >= 1 << 31 else factor
+def _signed(bits: int) -> int:
+    """A 32-bit number as the signed integer with the same bits."""
+    return bits - (1 << 32) if bits >= 1 << 31 else bits
 
 
 def mix_(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Hash 32-bit integers in place (the `lowbias32` finaliser of Chris Wellons' hash-prospector)."""
     x ^= (x >> 16) & 0xFFFF  # the mask makes the shift of a signed integer logical
-    x *= _times(0x7FEB352D)
+    x *= _signed(0x7FEB352D)
     x ^= (x >> 15) & 0x1FFFF
-    x *= _times(0x846CA68B)
+    x *= _signed(0x846CA68B)
     x ^= (x >> 16) & 0xFFFF
     return x
 
@@ -38,11 +38,14 @@ def keep_tile(
     seed: int, probability: float, rows: range, cols: range, sizes: Sizes, device: torch.device | str = "cpu"
 ) -> Bool[Tensor, "{sizes.batch} {sizes.heads} {len(rows)} {len(cols)}"]:
     """True where dropout with this drop `probability` keeps the weight of query `rows` for key `cols`."""
-    count = {"dtype": torch.int32, "device": device}
-    row_hash = torch.full((), seed, **count)
+    row_hash = torch.full((), seed, dtype=torch.int32, device=device)
     for axis, index in enumerate((range(sizes.batch), range(sizes.heads), rows)):
-        position = torch.arange(index.start, index.stop, **count).view(-1, *[1] * (3 - axis))
-        row_hash = mix_(row_hash ^ mix_(position + 1 + axis * 0x10000001))
-    col_hash = mix_(torch.arange(cols.start, cols.stop, **count) ^ _times(0x9E3779B9))
+        position = _count(index, device).view(-1, *[1] * (3 - axis))
+        row_hash = mix_(row_hash ^ mix_(position + (1 + axis * 0x10000001)))
+    col_hash = mix_(_count(cols, device) ^ _signed(0x9E3779B9))
     threshold = round(probability * 2**32) - 2**31
     return mix_(row_hash ^ col_hash) >= min(threshold, 2**31 - 1)
+
+
+def _count(index: range, device: torch.device | str) -> Int[Tensor, " n"]:
+    return torch.arange(index.start, index.stop, dtype=torch.int32, device=device)

@@ -234,15 +234,15 @@ def gradients(
     for rows in problem.tiles()[0]:
         block = QueryRows(*(problem.rows_of(x, rows) for x in (q, d_out, delta, row_max)))
         problem.put_rows(d_query, rows, backward_block(problem, block, k, v, wide, rows, scratch, sums))
-        if sink is not None:
+        if sink is not None and d_sink is not None:
             weight = torch.exp2(problem.sink_rows(sink, rows) * LOG2E - block.row_max)
             d_sink -= problem.by_head(weight * block.delta, rows).sum(dim=(0, 3, 4)).flatten()
     return (
         problem.unstack(d_query).to(query.dtype),
         problem.unstack(sums.d_key).to(key.dtype),
         problem.unstack(sums.d_value).to(value.dtype),
-        None if bias is None else sums.d_bias.reshape(bias.shape).to(bias.dtype),
-        None if sink is None else d_sink.to(sink.dtype),
+        None if bias is None or sums.d_bias is None else sums.d_bias.reshape(bias.shape).to(bias.dtype),
+        None if sink is None or d_sink is None else d_sink.to(sink.dtype),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import no_type_check
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from attnkit.masks.base import Cover, Mask, Sizes, Table
@@ -17,6 +17,12 @@ from attnkit.masks.base import Cover, Mask, Sizes, Table
 
 class _Leading(Mask):
     """Keys before a bound that each batch element has for itself."""
+
+    bounds: Int[Tensor, " batch"]
+    listed: list[int]
+    name: str
+    least: int
+    most: int
 
     @no_type_check
     def __init__(self, bounds: int | Sequence[int] | Int[Tensor, " batch"], name: str) -> None:
@@ -99,6 +105,9 @@ class Document(Mask):
     . . # # #
     """
 
+    ids: Int[Tensor, "batch len"]
+    key_ids: Int[Tensor, "batch len"]
+
     @no_type_check
     def __init__(self, ids: Sequence | Tensor, key_ids: Sequence | Tensor | None = None) -> None:
         self.ids = self._table(ids, "ids")
@@ -145,6 +154,8 @@ class Document(Mask):
 
 class Dense(Mask):
     """Any table at all: `visible` is True where a query may attend, and broadcasts to (batch, heads, q_len, k_len)."""
+
+    visible: Bool[Tensor, "#batch #heads #q_len #k_len"]
 
     @no_type_check
     def __init__(self, visible: Tensor) -> None:

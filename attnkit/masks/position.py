@@ -18,6 +18,8 @@ ALIGNMENTS = ("upper_left", "lower_right")
 class _Diagonal(Mask):
     """Rules about the distance between query and key, which needs to know how the two sequences line up."""
 
+    align: Align | None
+
     @no_type_check
     def __init__(self, align: Align | None) -> None:
         if align is not None and align not in ALIGNMENTS:
@@ -78,6 +80,9 @@ class Window(_Diagonal):
     . # # .
     . . # #
     """
+
+    left: int | None
+    right: int | None
 
     @no_type_check
     def __init__(self, left: int | None, right: int | None, align: Align | None = None) -> None:

@@ -78,6 +78,11 @@ def _lengths(sizes: Sizes) -> list[int]:
     return [sizes.k_len * 2 // 3, 0, sizes.k_len][: sizes.batch]
 
 
+BIAS_SHAPES: tuple[tuple[int, ...], ...] = (
+    (13,), (13, 1), (2, 1, 13), (2, 1, 1, 1), (1, 2, 13, 13), (2, 2, 13, 13), (),
+)  # fmt: skip
+
+
 def _examples() -> list[Example]:
     causal, window = (lambda align: lambda s: Causal(align)), (lambda align: lambda s: Window(3, 1, align))
     masks: dict[str, Callable[[Sizes], Mask]] = {
@@ -95,9 +100,8 @@ def _examples() -> list[Example]:
     found += [Example(f"mask: {name}", mask=mask) for name, mask in masks.items()]
     for align in ("upper_left", "lower_right"):
         for q_len, k_len in ((5, 14), (14, 5)):
-            shape = {"q_len": q_len, "k_len": k_len}
-            found.append(Example(f"causal {align} {q_len}x{k_len}", mask=causal(align), **shape))
-            found.append(Example(f"window {align} {q_len}x{k_len}", mask=window(align), **shape))
+            found.append(Example(f"causal {align} {q_len}x{k_len}", q_len, k_len, mask=causal(align)))
+            found.append(Example(f"window {align} {q_len}x{k_len}", q_len, k_len, mask=window(align)))
     found += [
         Example("decode: one query", q_len=1, k_len=19, mask=causal("lower_right")),
         Example("grouped queries", heads=6, kv_heads=2, mask=masks["causal"]),
@@ -113,8 +117,8 @@ def _examples() -> list[Example]:
     ]
     for layout in ("heads inside", "every other entry", "one sequence for the whole batch"):
         found.append(Example(f"layout: {layout}", layout=layout, mask=masks["causal"]))
-    for shape in ((13,), (13, 1), (2, 1, 13), (2, 1, 1, 1), (1, 2, 13, 13), (2, 2, 13, 13), ()):
-        found.append(Example(f"bias {shape}", bias=shape, mask=masks["any table"]))
+    for bias in BIAS_SHAPES:
+        found.append(Example(f"bias {bias}", bias=bias, mask=masks["any table"]))
     found.append(Example("bias of grouped queries", bias=(6, 13, 13), heads=6))
     found.append(
         Example(
@@ -122,14 +126,13 @@ def _examples() -> list[Example]:
             sink=True, scale=0.5, dropout=0.2, d_v=5,
         )
     )  # fmt: skip
-    empty: tuple[dict[str, int], ...] = (
-        {"batch": 0},
-        {"heads": 0, "kv_heads": 0},
-        {"q_len": 0},
-        {"k_len": 0},
-        {"d_v": 0},
-    )
-    found += [Example(f"empty: {', '.join(sizes)}", **sizes) for sizes in empty]
+    found += [
+        Example("empty: batch", batch=0),
+        Example("empty: heads", heads=0, kv_heads=0),
+        Example("empty: queries", q_len=0),
+        Example("empty: keys", k_len=0),
+        Example("empty: values of width 0", d_v=0),
+    ]
     found.append(Example("empty: k_len, with a sink and a bias", k_len=0, sink=True, bias=(13, 1)))
     return found
 

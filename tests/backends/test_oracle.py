@@ -115,7 +115,7 @@ def test_half_precision_is_summed_in_float32() -> None:
     assert accumulator(torch.bfloat16) == accumulator(torch.float16) == accumulator(torch.float32) == torch.float32
     ones = torch.ones(1, 1, 4096, 1, dtype=torch.float16)
     for backend in ("naive", "online"):
-        _, aux = attention(ones, ones, ones, backend=backend, aux=("lse",))
+        out, aux = attention(ones, ones, ones, backend=backend, aux=("lse",))
         assert bool((out == 1).all())  # a float16 sum of 4,096 ones, one by one, stops at 2,048
         torch.testing.assert_close(aux.lse, torch.full_like(aux.lse, 1 + math.log(4096)))
 
