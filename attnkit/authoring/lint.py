@@ -15,7 +15,7 @@ from attnkit.authoring.references import faults, read_works
 
 _ALT_WORDS = 6
 # A decimal, or an integer that looks measured. Sizes that a page chooses (powers of two, round tens) are no results.
-_NUMBER = re.compile(r"(?<![\w.{\\/])\d+\.\d+(?![\w.])|(?<![\w.{\\/,-])\d{4,}(?![\w.])")
+_NUMBER = re.compile(r"(?<!CC BY )(?<![\w.{\\/])\d+\.\d+(?!\w|\.\d)|(?<![\w.{\\/,-])\d{4,}(?!\w|\.\d)")
 
 
 def lint(root: Path) -> list[str]:

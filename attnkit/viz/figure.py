@@ -62,14 +62,14 @@ def house_style() -> Iterator[None]:
 class Figure:
     """A finished figure. A page and Colab show its SVG; text and screen readers get `alt` and the data table."""
 
-    def __init__(self, figure: matplotlib.figure.Figure, alt: str, data: Table | None = None, dense: str = ""):
+    def __init__(self, figure: matplotlib.figure.Figure, alt: str, data: Table | None = None):
         if len(alt.split()) < 6:
             raise ValueError(f"alt: was {alt!r}; say in a sentence what the figure shows and what to see in it")
-        self.alt, self.data, self._text = alt, data, dense
+        self.alt, self.data = alt, data
         self._svg = _inline_svg(figure, alt)
 
     def __repr__(self) -> str:
-        return f"Figure: {self.alt}" + (f"\n{self._text or self.data!r}" if self.data else "")
+        return f"Figure: {self.alt}" + (f"\n{self.data!r}" if self.data else "")
 
     def _repr_html_(self) -> str:
         behind = (

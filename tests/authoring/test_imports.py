@@ -10,6 +10,8 @@ import pytest
 
 from attnkit.authoring.imports import ImportGraph
 
+CORE = {"__init__.py", "core.py"}
+
 
 def names(book, *sources: str) -> set[str]:
     graph = ImportGraph(book.root)
@@ -36,24 +38,21 @@ def graph_book(book):
     return book
 
 
+PLUG = {"plug/__init__.py", "plug/one.py", "named.py"}
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("import math", set()),
-        ("import attnkit", {"__init__.py", "core.py"}),
-        ("from attnkit import apart", {"__init__.py", "core.py", "apart.py"}),
-        (
-            "import attnkit.lazy as z",
-            {"__init__.py", "core.py", "lazy.py"} | {f"deep/{n}.py" for n in ("__init__", "late", "near")},
-        ),
-        ("from attnkit.table import PLACES", {"__init__.py", "core.py", "table.py", "named.py"}),
-        ("from attnkit import plug", {"__init__.py", "core.py", "plug/__init__.py", "plug/one.py", "named.py"}),
-        (
-            "from attnkit import made",
-            {"__init__.py", "core.py", "made.py", "plug/__init__.py", "plug/one.py", "named.py"},
-        ),
-        ("from attnkit import door", {"__init__.py", "core.py", "door.py", "apart.py"}),
-        ("%matplotlib inline\nimport attnkit.apart", {"__init__.py", "core.py", "apart.py"}),
+        ("import attnkit", CORE),
+        ("from attnkit import apart", CORE | {"apart.py"}),
+        ("import attnkit.lazy as z", CORE | {"lazy.py", "deep/__init__.py", "deep/late.py", "deep/near.py"}),
+        ("from attnkit.table import PLACES", CORE | {"table.py", "named.py"}),
+        ("from attnkit import plug", CORE | PLUG),
+        ("from attnkit import made", CORE | PLUG | {"made.py"}),
+        ("from attnkit import door", CORE | {"door.py", "apart.py"}),
+        ("%matplotlib inline\nimport attnkit.apart", CORE | {"apart.py"}),
         ("def broken(:", set()),
     ],
 )
@@ -66,7 +65,10 @@ def test_closure_covers_what_a_real_import_loads(root: Path):
     source = (
         "from attnkit import attention, explain\nfrom attnkit.masks import Causal\nfrom attnkit.viz import heatmap\n"
     )
-    listing = "import sys\nprint(*sorted(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'attnkit'), sep='\\n')"
+    listing = """
+import sys
+print(*(m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "attnkit"), sep="\\n")
+"""
     run = subprocess.run([sys.executable, "-c", source + listing], capture_output=True, text=True, check=True, cwd=root)
     loaded = {Path(line).resolve() for line in run.stdout.split()}
     found = {path.resolve() for path in ImportGraph(root).closure([source])}

@@ -32,6 +32,7 @@ def test_exercises_and_solutions_come_in_pairs():
         ("The value is {glue:text}`x`, of 64 keys.", []),
         ("`x = 0.5` and\n\n```python\ny = 0.25\n```\n", []),
         ("From 4 to 1024, or 16000 tokens.", []),
+        ("Text: CC BY 4.0.", []),
         ("[arXiv](https://arxiv.org/abs/1706.03762)", []),
     ],
 )
@@ -68,9 +69,8 @@ def test_figures_with_words_pass():
 
 
 def test_glue_is_quoted_and_quotes_are_glued(book):
-    book.page(
-        "one", book.cell("from attnkit.viz import glue\nglue('a', 1)\nglue('b', 2)") + "{glue:text}`a` {glue:text}`c`"
-    )
+    cell = book.cell("from attnkit.viz import glue\nglue('a', 1)\nglue('b', 2)")
+    book.page("one", cell + "{glue:text}`a` {glue:text}`c`")
     chapters = load_chapters(book.root)
     refresh(chapters, say=lambda _: None)
     assert lint.glue_faults(chapters[0]) == ["'c' is quoted but no cell glues it", "'b' is glued but never quoted"]

@@ -50,12 +50,14 @@ def test_every_chapter_has_a_clean_twin(root):
 
 def test_glued_values_directives_and_roles_become_plain_text(book):
     (book.root / "book" / "references.bib").write_text(
-        "@misc{one2017, author={One, Ann and Two, Bo and Three, Cy}, title={A {T}itle}, year={2017}, eprint={1706.03762}}"
+        "@misc{one2017, author={One, Ann and Two, Bo and Three, Cy}, title={A {T}itle},"
+        " year={2017}, eprint={1706.03762}}"
     )
     source = book.cell("from attnkit.viz import glue\nglue('x', f'{2:.2f}')\nprint('hello')") + (
         "(here)=\n# Title\n\nThe value is {glue:text}`x`, see {cite:t}`one2017`, {eq}`eq-a` and [back](#here).\n\n"
         "$$\na = b\n$$ (eq-a)\n\n```{note}\nMind $x$.\n```\n\n```{dropdown} Proof\nTrivial.\n```\n\n"
-        "```{exercise} Do it\n:label: ex-a\n\nPlease.\n```\n\n```{solution-start} ex-a\n:class: dropdown\n```\nDone.\n\n"
+        "```{exercise} Do it\n:label: ex-a\n\nPlease.\n```\n\n"
+        "```{solution-start} ex-a\n:class: dropdown\n```\nDone.\n\n"
     )
     source += book.cell("print('answer')") + "```{solution-end}\n```\n\nLast words.\n"
     nb = twin_of(book, source)

@@ -1,7 +1,7 @@
-// Visits pages in Chromium and reports what a reader would meet. Reads {site, served, pages, views, chromium, shots}
-// as JSON from stdin; writes one JSON list to stdout. Every request that leaves the site is refused and counted.
-import { readFileSync } from "node:fs";
-import { mkdtempSync, rmSync } from "node:fs";
+// Visits pages in Chromium and reports what a reader would meet. Reads {addresses, inside, views, chromium, shots}
+// as JSON from stdin; writes one JSON list to stdout. A request that does not start with one of `inside` is refused and
+// counted. `shots`, if given, is a folder for screenshots.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,8 +53,11 @@ for (const address of job.addresses) {
       tooWide: [...document.querySelectorAll("body *")]
         .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && e.checkVisibility())
         .slice(0, 5).map((e) => `${e.tagName}.${e.className}`),
+      figures: document.querySelectorAll("figure svg").length,
+      // An empty alt marks an image as decoration, which is right for the logo beside the book's name.
       unnamedFigures: [...document.querySelectorAll("figure svg, img")]
-        .filter((e) => !(e.getAttribute("alt") ?? e.getAttribute("aria-label"))).map((e) => e.outerHTML.slice(0, 120)),
+        .filter((e) => (e.getAttribute("alt") ?? e.getAttribute("aria-label")) === null)
+        .map((e) => e.outerHTML.slice(0, 120)),
       raw: document.querySelector("article")?.innerText.match(/\{(glue|cite|eq|ref|doc|lab)[^}]*\}|```/g) ?? [],
       ids: [...document.querySelectorAll("[id]")].map((e) => e.id),
     })));
