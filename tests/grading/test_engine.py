@@ -65,7 +65,7 @@ def test_feedback_does_not_depend_on_the_secret_inputs(zygote: Zygote, name: str
     """With other secret inputs the student reads the same words: so the words hold nothing of the inputs."""
     results = [graded(zygote, TALKATIVE[name], seed=seed) for seed in SEEDS]
     assert len({result.told for result in results}) == 1
-    assert len({str(result.outcome) for result in results}) == 3, "the inputs themselves do differ"
+    assert len({str(result.outcome) for result in results}) > 1, "the inputs themselves do differ"
     assert any(kind == "example" for kind, _ in results[0].told)
 
 
