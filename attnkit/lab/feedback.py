@@ -135,8 +135,7 @@ def sections(outcome: Outcome) -> list[tuple[str, str]]:
     found += [("note", _fill("Note: " + note)) for note in outcome.notes]
     read = next((item.read for item in (outcome.mistake, outcome.invariant) if item and item.read), outcome.read)
     if read and not outcome.passed:
-        page, _, anchor = read.partition("#")
-        found.append(("read", f'Read: the chapter "{page}", section "{anchor}".'))
+        found.append(("read", f"Read in the book: {read.replace('#', '.html#')}"))
     return found
 
 

@@ -51,7 +51,7 @@ class Message:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<div role="status" style="white-space:pre-wrap">{html.escape(self.text)}</div>'
+        return f'<div role="status" style="font-family:monospace;white-space:pre-wrap">{html.escape(self.text)}</div>'
 
 
 class Lab:

@@ -38,7 +38,7 @@ class Heatmap:
             for name, row in zip(self.rows, self.weights, strict=True)
         )
         return (
-            f'<table><caption style="caption-side:top">{html.escape(self.title)}</caption>'
+            f'<table><caption style="caption-side:top;white-space:nowrap">{html.escape(self.title)}</caption>'
             f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 

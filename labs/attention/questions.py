@@ -102,7 +102,7 @@ def _both_lost_axis(x):
 
 @question(points=3, answer="softmax")
 class Softmax:
-    """Softmax over the last axis, for logits of any size: `softmax(x)`."""
+    """Softmax over the last axis, for logits of any size."""
 
     read = "softmax#softmax-max-shift"
     tolerance = SINGLE_PRECISION
@@ -199,13 +199,13 @@ class Softmax:
         Mistake(
             "you normalised over the first axis",
             lambda x: _softmax(x, axis=0),
-            "Each *row* must sum to 1, and here the columns do. Take the sum over the last axis (-1).",
+            "Each row must sum to 1, and here the columns do. Take the sum over the last axis (-1).",
             "softmax#softmax-axis",
         ),
         Mistake(
             "you normalised over the last axis but one",
             lambda x: _softmax(x, axis=-2),
-            "Each *row* must sum to 1, and here the columns of each matrix do. Take the sum over the last axis (-1).",
+            "Each row must sum to 1, and here the columns of each matrix do. Take the sum over the last axis (-1).",
             "softmax#softmax-axis",
         ),
         Mistake(
@@ -324,7 +324,7 @@ def _within_values(got: np.ndarray, query: np.ndarray, key: np.ndarray, value: n
 
 @question(points=3, answer="attention")
 class Attention:
-    """Scaled dot-product attention: `attention(query, key, value)` gives softmax(QK^T / sqrt(d_k)) V."""
+    """Scaled dot-product attention: softmax(QK^T / sqrt(d_k)) V."""
 
     read = "scaled-dot-product#attention-formula"
     tolerance = SINGLE_PRECISION
@@ -394,7 +394,7 @@ class Attention:
         Mistake(
             "the scores are divided by the square root of the number of keys",
             lambda q, k, v: _attend(q, k, v, divide=sqrt(k.shape[-2])),
-            "A longer sequence does not make a score larger; a wider key does. Use d_k, the *last* axis of key.",
+            "A longer sequence does not make a score larger; a wider key does. Use d_k, the last axis of key.",
             "scaled-dot-product#attention-scale",
         ),
         Mistake(
@@ -458,7 +458,7 @@ class Attention:
         Mistake(
             "the keys stand where the values should",
             lambda q, k, v: _attend(q, k, k),
-            "Keys decide *how much* of each position is taken, values *what* is taken: use weights @ value.",
+            "Keys decide how much of each position is taken, values what is taken: use weights @ value.",
             "scaled-dot-product#attention-values",
         ),
         Mistake(
@@ -560,7 +560,7 @@ def _outside_visible(got: np.ndarray, query, key, value, mask) -> bool:
 
 @question(points=4, answer="masked_attention")
 class MaskedAttention:
-    """Attention under a boolean mask, True = may attend: `masked_attention(query, key, value, mask)`."""
+    """Attention under a boolean mask, where True means: may attend."""
 
     read = "scaled-dot-product#attention-mask"
     tolerance = SINGLE_PRECISION
@@ -654,7 +654,7 @@ class MaskedAttention:
         Mistake(
             "the mask is read the wrong way round",
             _inverted,
-            "Here True means *may attend*. Hide the keys where the mask is False: fill where ~mask.",
+            "Here True means may attend. Hide the keys where the mask is False: fill where ~mask.",
             "scaled-dot-product#attention-mask",
         ),
         Mistake(
@@ -741,7 +741,7 @@ class MaskedAttention:
         Mistake(
             "every query with a masked key gets zeros",
             _any_masked_is_zero,
-            "Only a query with *no* visible key gets zeros: ask mask.any, not mask.all, over the last axis.",
+            "Only a query with no visible key gets zeros: ask mask.any, not mask.all, over the last axis.",
             "scaled-dot-product#attention-masked-row",
         ),
         Mistake(

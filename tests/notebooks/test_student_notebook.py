@@ -9,7 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from typer.testing import CliRunner
 
+from attnkit.authoring.lab_commands import app
 from attnkit.authoring.labs import (
     LabError,
     Master,
@@ -148,6 +150,9 @@ def test_wrong_answers_do_not_crash_the_cells_that_follow(body: str, tmp_path) -
     nb = execute(filled_in(read(master.student_path), heads), tmp_path)
     assert outputs(nb, r"lab\.progress").startswith("0 of 10")
     assert "Not written yet" not in outputs(nb, r"lab\.check")
+    if "undefined_name" in body:  # the line of the cell, not a line of ours
+        assert "NameError: name 'undefined_name' is not defined" in outputs(nb, r"lab\.check")
+        assert "Where: line 4 of softmax: return undefined_name" in outputs(nb, r"lab\.check\(softmax\)")
 
 
 def test_a_torch_student_sees_the_same_pictures(tmp_path) -> None:
@@ -239,3 +244,44 @@ def test_leaks_are_found_in_sources_outputs_and_metadata() -> None:
 def test_an_unknown_lab_is_refused_with_the_names_of_those_there_are() -> None:
     with pytest.raises(LabError, match=r"was 'atention'.*attention"):
         find_masters(ROOT, "atention")
+
+
+TINY = """---
+kernelspec:
+  name: python3
+  display_name: Python 3
+  language: python
+---
+
+# Tiny
+
+```{code-cell} ipython3
+# question: one
+def one():
+    ### BEGIN SOLUTION
+    return 1
+    ### END SOLUTION
+```
+"""
+
+
+def test_the_command_builds_what_is_out_of_step_and_check_only_says_so(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1"\n[tool.attnkit]\nrepository = ""\n', "utf-8")
+    lab = tmp_path / "labs" / "tiny" / "tiny.md"
+    lab.parent.mkdir(parents=True)
+    lab.write_text(TINY, "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str):
+        return CliRunner().invoke(app, ["build", *arguments])
+
+    stale = command("--check")
+    assert (stale.exit_code, stale.stdout) == (1, "labs/tiny/tiny.ipynb: out of step\n")
+    assert not lab.with_suffix(".ipynb").exists()
+    assert command("tiny").stdout == "labs/tiny/tiny.ipynb: written\n"
+    assert "return 1" not in lab.with_suffix(".ipynb").read_text("utf-8")
+    again = command("--check")
+    assert (again.exit_code, again.stdout) == (0, "labs/tiny/tiny.ipynb: in step\n")
+    unknown = command("huge")
+    assert unknown.exit_code == 1
+    assert "it should be one of: tiny" in unknown.output
