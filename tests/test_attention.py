@@ -133,6 +133,24 @@ def test_large_work_that_pytorch_would_do_in_quadratic_memory_goes_to_online() -
     assert explain(*qkv(d_v=4)).taken == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("mask", "taken"),
+    [
+        (Causal(), "sdpa"),  # it has a way of its own for this one
+        (Window(64, 0), "online"),
+        (Document([i // 128 for i in range(1024)]), "online"),
+        (Padding([300]), "online"),
+        (Padding([1000]), "sdpa"),
+        (~Window(0, 0), "sdpa"),
+    ],
+    ids=lambda x: repr(x)[:20],
+)
+def test_a_mask_that_hides_much_goes_to_the_backend_that_skips(mask, taken: str) -> None:
+    story = explain(*qkv(batch=1, heads=1, kv_heads=1, q_len=1024, k_len=1024), mask=mask)
+    assert story.taken == taken
+    assert ("of the tiles" in story.verdicts["sdpa"]) == (taken == "online")
+
+
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("where", ["key", "value"])

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnkit.backends.common import Aux, Options, sizes_of, visible_table
-from attnkit.masks import Causal
+from attnkit.backends.tiling import split
+from attnkit.masks import Causal, Mask, Sizes
 
 # From this many scores on it matters that a path of SDPA holds them all in memory.
 LARGE = 512 * 512
@@ -35,7 +36,23 @@ def wasteful(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str
         return "a bias that needs a gradient sends it down a path that holds all scores in memory"
     if query.shape[3] != value.shape[3]:
         return f"unequal head sizes ({query.shape[3]} and {value.shape[3]}) send it down a path that holds all scores"
+    if options.mask is not None and not _is_causal(query, key, options):
+        hidden = hidden_share(options.mask, sizes_of(query, key))
+        if hidden >= 0.4:
+            return f"the mask hides {hidden:.0%} of the tiles, which it would compute all the same"
     return None
+
+
+def hidden_share(mask: Mask, sizes: Sizes, pieces: int = 8) -> float:
+    """The share of an 8 x 8 grid of tiles in which nothing is visible: what a tiled backend need not compute."""
+    rows, cols = (split(n, -(-n // pieces)) for n in (sizes.q_len, sizes.k_len))
+    covers = [mask.cover(r, c, sizes) for r in rows for c in cols]
+    return covers.count("empty") / len(covers)
+
+
+def _is_causal(query: Tensor, key: Tensor, options: Options) -> bool:
+    """Is this what SDPA calls is_causal? It aligns upper left, and skips what is hidden."""
+    return isinstance(options.mask, Causal) and options.bias is None and options.mask.shift(sizes_of(query, key)) == 0
 
 
 def attend(
@@ -45,10 +62,8 @@ def attend(
     options: Options,
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
     """Translate the mask and the bias, and call SDPA."""
-    mask, causal = None, False
-    if isinstance(options.mask, Causal) and options.bias is None and options.mask.shift(sizes_of(query, key)) == 0:
-        causal = True  # is_causal aligns upper left, and skips the upper half
-    elif options.mask is not None or options.bias is not None:
+    mask, causal = None, _is_causal(query, key, options)
+    if not causal and (options.mask is not None or options.bias is not None):
         mask = _attn_mask(query, key, options)
     out = F.scaled_dot_product_attention(
         query,
