@@ -182,8 +182,11 @@ def test_composing_with_something_else_is_a_type_error() -> None:
     [
         (Causal("lower_right") & ~Padding([3, 5]), "(Causal(align='lower_right') & ~Padding([3, 5]))"),
         (Prefix(2) | Window(None, 0, "upper_left"), "(Prefix(2) | Window(None, 0, align='upper_left'))"),
-        (Document([0, 1]), "Document([[0, 1]])"),
-        (Document([0, 1], [1]), "Document([[0, 1]], [[1]])"),
+        (Document([0, 1]), "Document([0, 1])"),
+        (Document([0, 1], [1]), "Document([0, 1], key_ids=[1])"),
+        (Document([[0, 1], [1, 1], [1, 2]]), "Document([[0, 1], [1, 1], ... 3 in all])"),
+        (Document(range(4096)), "Document([0, 1, 2, 3, ... 4095])"),
+        (Padding(range(9)), "Padding([0, 1, 2, 3, ... 8])"),
         (Dense(TABLE), "Dense(2x3x9x9)"),
     ],
 )

@@ -15,6 +15,21 @@ from torch import Tensor
 from attnkit.masks.base import Cover, Mask, Sizes, Table
 
 
+def _short(numbers: list[int]) -> str:
+    """A list as Python writes it, without its middle when it is long."""
+    if len(numbers) <= 8:
+        return str(numbers)
+    return f"[{', '.join(map(str, numbers[:4]))}, ... {numbers[-1]}]"
+
+
+def _rows(ids: Int[Tensor, "batch len"]) -> str:
+    """A table of numbers as it was given: one row as a list, more as a list of lists, without its end when long."""
+    rows = [_short(row) for row in ids[:3].tolist()]
+    if len(ids) == 1:
+        return rows[0]
+    return f"[{', '.join(rows[:2])}{f', ... {len(ids)} in all' if len(ids) > 2 else ''}]"
+
+
 class _Leading(Mask):
     """Keys before a bound that each batch element has for itself."""
 
@@ -55,7 +70,7 @@ class _Leading(Mask):
         return "empty" if cols.start >= self.most else "partial"
 
     def __repr__(self) -> str:
-        shown = self.listed[0] if len(self.listed) == 1 else self.listed
+        shown = self.listed[0] if len(self.listed) == 1 else _short(self.listed)
         return f"{type(self).__name__}({shown})"
 
 
@@ -149,7 +164,7 @@ class Document(Mask):
 
     def __repr__(self) -> str:
         same = self.key_ids is self.ids
-        return f"Document({self.ids.tolist()}{'' if same else f', {self.key_ids.tolist()}'})"
+        return f"Document({_rows(self.ids)}{'' if same else f', key_ids={_rows(self.key_ids)}'})"
 
 
 class Dense(Mask):
