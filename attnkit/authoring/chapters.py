@@ -103,6 +103,8 @@ class Chapter:
 
     def executed(self) -> NotebookNode:
         """Its executed notebook; `attnkit.authoring.execution.refresh` makes it."""
+        if not self.is_current:
+            raise FileNotFoundError(f"{self.name} has not been executed as it is now. Run: attnkit book build")
         return nbformat.read(self.executed_path, as_version=4)
 
 

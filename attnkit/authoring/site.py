@@ -42,9 +42,7 @@ def build(root: Path, jobs: int = 2, force: bool = False, say: Say = print) -> P
         if force:
             shutil.rmtree(root / "_build", ignore_errors=True)
             shutil.rmtree(root / ".cache" / "chapters", ignore_errors=True)
-        chapters = load_chapters(root)
-        say(f"executing chapters ({sum(not c.is_current for c in chapters)} of {len(chapters)} changed)")
-        refresh(chapters, jobs=jobs, say=say)
+        _execute(root, jobs, say)
         faults = lint(root)
         if faults:
             raise BuildError("The pages have faults:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -54,12 +52,26 @@ def build(root: Path, jobs: int = 2, force: bool = False, say: Say = print) -> P
     return site_folder(root)
 
 
+def _execute(root: Path, jobs: int, say: Say) -> None:
+    """Execute what changed; once more if somebody saved a file meanwhile."""
+    for _ in range(3):
+        chapters = load_chapters(root)
+        stale = sum(not chapter.is_current for chapter in chapters)
+        if not stale:
+            return
+        say(f"executing {stale} of {len(chapters)} chapters")
+        refresh(chapters, jobs=jobs, say=say)
+    if not all(chapter.is_current for chapter in load_chapters(root)):
+        raise BuildError("The sources keep changing while the chapters run. Run attnkit book build when they rest.")
+
+
 def site_key(root: Path) -> str:
     """Changes whenever the site would: with pages, settings, assets, attnkit, or the outputs of a chapter."""
     digest = hashlib.sha256()
     files = [root / name for name in ("_config.yml", "_toc.yml", "pyproject.toml")]
     files += [path for path in sorted((root / "book").rglob("*")) if path.is_file() and path.suffix != ".ipynb"]
     files += sorted((root / "attnkit" / "authoring").rglob("*.py"))
+    files += sorted((root / "labs").glob("*/*.ipynb"))  # offered for download
     for path in files:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     for chapter in load_chapters(root):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as MplFigure
@@ -33,7 +34,7 @@ def lines(
         figure = MplFigure(figsize=(6.4, 3.6))
         axes = figure.add_subplot()
         for (name, y), colour, marker, dash in zip(values.items(), SERIES, MARKERS, DASHES, strict=False):
-            marks = {"marker": marker, "markersize": 5} if len(x) <= 20 else {}
+            marks: dict[str, Any] = {"marker": marker, "markersize": 5} if len(x) <= 20 else {}
             axes.plot(x, y, color=colour, linestyle=dash, linewidth=2, label=name, **marks)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
