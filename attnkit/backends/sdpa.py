@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnkit.backends.common import Aux, Options, sizes_of, visible_table
@@ -13,6 +13,10 @@ from attnkit.masks import Causal, Mask, Sizes
 
 # From this many scores on it matters that a path of SDPA holds them all in memory.
 LARGE = 512 * 512
+
+# Devices on which SDPA itself gives 0, in value and gradient, where a query sees nothing; elsewhere it may give NaN
+# (pytorch#109517). tests/backends/test_conformance.py measures it.
+ZERO_WHEN_BLIND = {"cpu"}
 
 
 def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
@@ -62,9 +66,11 @@ def attend(
     options: Options,
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
     """Translate the mask and the bias, and call SDPA."""
-    mask, causal = None, _is_causal(query, key, options)
+    mask, blind, causal = None, None, _is_causal(query, key, options)
     if not causal and (options.mask is not None or options.bias is not None):
         mask = _attn_mask(query, key, options)
+        if query.device.type not in ZERO_WHEN_BLIND:
+            mask, blind = open_blind_rows(mask)
     out = F.scaled_dot_product_attention(
         query,
         key,
@@ -74,7 +80,14 @@ def attend(
         scale=options.scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out, Aux()
+    return (out if blind is None else out.masked_fill(blind, 0.0)), Aux()
+
+
+def open_blind_rows(mask: Tensor) -> tuple[Tensor, Bool[Tensor, "#batch #heads q_len 1"]]:
+    """Let a row that sees nothing see everything, so that it stays finite; its output is zeroed afterwards."""
+    hidden = ~mask if mask.dtype == torch.bool else mask == float("-inf")
+    blind = hidden.all(dim=-1, keepdim=True)
+    return (mask | blind if mask.dtype == torch.bool else mask.masked_fill(blind, 0.0)), blind
 
 
 def _attn_mask(query: Tensor, key: Tensor, options: Options) -> Tensor:

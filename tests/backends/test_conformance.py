@@ -9,13 +9,17 @@ import functools
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from attnkit import backends
-from attnkit.backends import tiling
+from attnkit.backends import sdpa, tiling
 from attnkit.testing import EXAMPLES, Example, inputs, judge, run
 from attnkit.testing.examples import viewed
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+PLAIN_SDPA = F.scaled_dot_product_attention
 
 # Where PyTorch's own attention is outside the bound, why, and in which dtypes. Everything else is inside.
 DEVIATIONS = {
@@ -75,6 +79,30 @@ def test_backend_is_as_exact_as_the_definition(backend: str, example: Example, d
 def test_auto_always_finds_a_backend_and_stays_in_the_bound(example: Example, dtype: torch.dtype) -> None:
     verdicts = judge(run("auto", example, dtype), example, dtype)
     assert all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
+
+
+@pytest.mark.parametrize(
+    "example",
+    [e for e in EXAMPLES if (e.mask or e.bias is not None) and not (e.softcap or e.sink or e.dropout)],
+    ids=name_of,
+)
+def test_sdpa_is_right_where_the_device_gives_nan_for_blind_rows(
+    example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On such a device the rows that see nothing are opened before and zeroed afterwards; here, as if this were one."""
+    monkeypatch.setattr(sdpa, "ZERO_WHEN_BLIND", set())
+    monkeypatch.setattr(F, "scaled_dot_product_attention", nan_where_blind)
+    verdicts = judge(run("sdpa", example, torch.float64, aux=()), example, torch.float64)
+    assert all(v.ok for v in verdicts) or example.name in DEVIATIONS, "\n".join(map(str, verdicts))
+
+
+def nan_where_blind(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, **rest) -> Tensor:
+    """SDPA as it is on some devices."""
+    out = PLAIN_SDPA(query, key, value, attn_mask=attn_mask, **rest)
+    if attn_mask is None:
+        return out
+    hidden = ~attn_mask if attn_mask.dtype == torch.bool else attn_mask.isneginf()
+    return out + torch.where(hidden.all(-1, keepdim=True), float("nan"), 0.0).to(out.dtype)
 
 
 @pytest.mark.parametrize("backend", ["online", "naive"])
