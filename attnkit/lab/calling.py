@@ -58,7 +58,7 @@ class InProcess:
         except KeyboardInterrupt:  # the student stops a loop that never ends: that is not ours to swallow
             raise
         except BaseException as error:  # SystemExit, too: a check must not end the kernel
-            return _as_failure(error)
+            return _as_failure(error, getattr(self.function, "__name__", ""))
         changed = tuple(name for name, (before, after) in arrays.items() if before.tobytes() != after.tobytes())
         return Answer(reply.value, changed) if isinstance(reply, Answer) else reply
 
@@ -136,22 +136,28 @@ def _not_an_array(value: Any) -> str:
     return text
 
 
-def _as_failure(error: BaseException) -> Failure:
-    """The exception in one line, with the student's own line of code, not ours."""
+def _as_failure(error: BaseException, answer: str) -> Failure:
+    """The exception in one line, with the student's own line of code, not ours.
+
+    NotImplementedError means "not written yet" only where the answer itself raises it: when attention calls a softmax
+    that is not written yet, that is worth saying.
+    """
     try:
         message = " ".join(str(error).split())[:MAX_MESSAGE]
     except Exception:  # an exception whose __str__ raises
         message = ""
-    kind: FailureKind = "not-implemented" if isinstance(error, NotImplementedError) else "raised"
+    own = _own_frames(error)
+    stub = isinstance(error, NotImplementedError) and (not own or own[-1].name == answer)
+    kind: FailureKind = "not-implemented" if stub else "raised"
     name = type(error).__name__
-    return Failure(kind, f"{name}: {message}" if message else name, _own_line(error))
+    where = f"line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own else ""
+    return Failure(kind, f"{name}: {message}" if message else name, where)
 
 
-def _own_line(error: BaseException) -> str:
-    """`line 3 of softmax: return x.exp(`, the innermost line that is neither ours nor a library's."""
-    own = [
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of the traceback that are neither ours nor a library's, outermost first."""
+    return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((_OURS, *_INSTALLED)) and linecache.getline(frame.filename, frame.lineno or 0)
     ]
-    return f"line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own else ""

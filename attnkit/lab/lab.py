@@ -73,9 +73,7 @@ class Lab:
     def check(self, answer: Any, function: Callable[..., Any] | None = None) -> Feedback:
         """Check a function of yours: `check(softmax)`, or `check("softmax", my_function)` under another name."""
         question, function = self._resolve(answer, function)
-        outcome = self._judge(question, function)
-        self._outcomes[question.name] = outcome
-        return Feedback(outcome)
+        return Feedback(self._judge(question, function))
 
     def ready(self, answer: Any, function: Callable[..., Any] | None = None) -> bool:
         """Whether a function passes its ordinary cases. If not, prints why the cell shows nothing."""
@@ -139,6 +137,7 @@ class Lab:
         if call.printed:
             note = "What your function prints is hidden while it is being checked."
             outcome = replace(outcome, notes=(*outcome.notes, note))
+        self._outcomes[question.name] = outcome
         return outcome
 
     def _resolve(self, answer: Any, function: Callable[..., Any] | None) -> tuple[Question, Callable[..., Any]]:

@@ -73,6 +73,29 @@ def test_an_exception_shows_the_students_own_line_and_none_of_ours(lab: Lab) -> 
     assert "calling.py" not in text
 
 
+def test_an_answer_that_calls_an_unwritten_one_hears_which(lab: Lab) -> None:
+    def softmax(x):
+        raise NotImplementedError("softmax")
+
+    def attention(query, key, value):
+        return softmax(query @ key.swapaxes(-1, -2)) @ value
+
+    text = str(lab.check(attention))
+    assert "Not written yet" not in text
+    assert "NotImplementedError: softmax" in text
+    assert "of softmax: raise NotImplementedError" in text
+
+
+def test_a_picture_needs_no_check_before_it(lab: Lab) -> None:
+    """NumPy code that names no library: only trying tells which arrays it takes."""
+
+    def attention(query, key, value):
+        return softmax_numpy(query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5) @ value
+
+    assert lab.ready(attention)
+    np.testing.assert_allclose(lab.run(attention, np.eye(2), np.eye(2), np.zeros((2, 3))), np.zeros((2, 3)))
+
+
 class Hostile:
     """Raises at whatever is done to it."""
 

@@ -109,6 +109,28 @@ def test_a_mistake_that_explains_only_some_answers_is_not_named() -> None:
     assert judge(Double, replies([4.0], [6.0, 9.0], [200.0]), CALLS).mistake is None
 
 
+def test_when_two_mistakes_explain_the_first_part_equally_neither_is_named() -> None:
+    class Twice:
+        """Twice x."""
+
+        parts = {"ordinary": 1, "large": 1}  # noqa: RUF012  # a question's class body reads as data
+        mistakes = (
+            Mistake("you returned it", lambda x: x, "Twice."),
+            Mistake("you cut it off", lambda x: np.minimum(x, 50), "Twice."),
+        )
+
+        def cases(self, rng):
+            yield from CALLS
+
+        def reference(self, x):
+            return 2 * x
+
+    twice = question(points=2, answer="twice")(Twice)
+    assert judge(twice, replies([2.0], [3.0, 4.0], [100.0]), CALLS).mistake.name == "you returned it"
+    assert judge(twice, replies([2.0], [3.0, 4.0], [50.0]), CALLS).mistake.name == "you cut it off"
+    assert judge(twice, replies([2.0], [3.0, 4.0], [7.0]), CALLS).mistake is None
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [
