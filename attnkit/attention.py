@@ -153,7 +153,7 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     query, key, value, options = call.arguments
     assert options.mask is not None
     # The sum is one cheap pass; a sum of finite numbers that overflows only costs the slow way.
-    if bool(torch.isfinite(key.detach().sum() + value.detach().sum())):
+    if key.is_meta or bool(torch.isfinite(key.detach().sum() + value.detach().sum())):
         return module.attend(query, key, value, options)
     sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
     out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)

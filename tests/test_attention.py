@@ -181,6 +181,16 @@ def test_padding_may_hold_anything(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_bias_where_nothing_is_visible_is_ignored(backend: str, poison: float) -> None:
+    tensors = qkv()
+    causal = torch.ones(6, 6, dtype=torch.bool).tril()
+    bias = torch.arange(36.0).view(6, 6).where(causal, poison)
+    clean = attention(*tensors, bias=bias.where(causal, 0.0), mask=Causal(), backend=backend)
+    torch.testing.assert_close(attention(*tensors, bias=bias, mask=Causal(), backend=backend), clean)
+
+
+@pytest.mark.parametrize("backend", ALL)
 def test_a_visible_nan_is_seen(backend: str) -> None:
     q, k, v = qkv()
     v = v.detach().clone()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of
 from attnkit.backends.tiling import INF, Problem, Scratch
+from attnkit.masks import Cover
 
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
 
@@ -32,6 +33,7 @@ def score_tile(
     bias: Tensor | None,
     rows: range,
     cols: range,
+    cover: Cover,
     scratch: Scratch,
 ) -> Float[Tensor, "N R C"]:
     """The tile's scores in base 2: scaled, capped, biased, and -inf where hidden.
@@ -45,10 +47,11 @@ def score_tile(
     else:
         tanh = scratch("tanh", *scores.shape).baddbmm_(q_block, k_block.mT, beta=0, alpha=scale / softcap).tanh_()
         torch.mul(tanh, softcap * LOG2E, out=scores)
+    by_head = problem.by_head(scores, rows)
     if bias is not None:
-        problem.by_head(scores, rows).add_(part_of(bias, rows, cols), alpha=LOG2E)
-    if problem.cover(rows, cols) == "partial":
-        by_head = problem.by_head(scores, rows)
+        part = part_of(bias, rows, cols)
+        by_head.add_(part if cover == "full" else problem.hide(part, rows, cols), alpha=LOG2E)
+    elif cover == "partial":
         torch.minimum(by_head, problem.ceiling(rows, cols), out=by_head)
     return scores
 
@@ -73,11 +76,9 @@ def forward_block(
     acc = q_block.new_zeros(*q_block.shape[:2], value.shape[-1])
     row_max = q_block.new_full((*q_block.shape[:2], 1), -INF)
     row_sum = torch.zeros_like(row_max)
-    for cols in problem.tiles()[1]:
-        if problem.cover(rows, cols) == "empty":
-            continue
+    for cols, cover in problem.tiles_seen_by(rows):
         k_block, v_block = key[:, cols.start : cols.stop], value[:, cols.start : cols.stop]
-        scores = score_tile(problem, q_block, k_block, bias, rows, cols, scratch)
+        scores = score_tile(problem, q_block, k_block, bias, rows, cols, cover, scratch)
         new_max = torch.maximum(row_max, scores.amax(dim=-1, keepdim=True))
         pivot = finite(new_max)
         rescale = torch.exp2(row_max - pivot)
@@ -140,11 +141,9 @@ def backward_block(
     """The same walk as forward_block: each tile's weights again, then what the chain rule makes of them."""
     scale, dropout = problem.options.scale, problem.options.dropout
     d_q = torch.zeros_like(block.q_block)
-    for cols in problem.tiles()[1]:
-        if problem.cover(rows, cols) == "empty":
-            continue
+    for cols, cover in problem.tiles_seen_by(rows):
         k_block, v_block = key[:, cols.start : cols.stop], value[:, cols.start : cols.stop]
-        scores = score_tile(problem, block.q_block, k_block, bias, rows, cols, scratch)
+        scores = score_tile(problem, block.q_block, k_block, bias, rows, cols, cover, scratch)
         kept = weights = scores.sub_(block.row_max).exp2_()
         d_weights = torch.bmm(block.d_out, v_block.mT, out=scratch("d_weights", *scores.shape))
         if dropout:
