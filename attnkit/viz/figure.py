@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from attnkit.viz.tables import Table
+from attnkit.viz.tables import Table, text_only
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -71,12 +71,10 @@ class Figure:
     def __repr__(self) -> str:
         return f"Figure: {self.alt}" + (f"\n{self.data!r}" if self.data else "")
 
-    def _repr_html_(self) -> str:
-        behind = (
-            f"<details><summary>Data behind this figure</summary>{self.data._repr_html_()}</details>"
-            if self.data
-            else ""
-        )
+    def _repr_html_(self) -> str | None:
+        if text_only():
+            return None
+        behind = f"<details><summary>Data behind this figure</summary>{self.data.html()}</details>" if self.data else ""
         return f'<figure class="ak-figure">{self._svg}{behind}</figure>'
 
 

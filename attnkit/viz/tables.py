@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
+
+
+def text_only() -> bool:
+    """Whether ATTNKIT_VIZ=text asks for words in place of pictures: for terminals, and to validate stored notebooks."""
+    return os.environ.get("ATTNKIT_VIZ") == "text"
 
 
 class Table:
@@ -23,7 +29,11 @@ class Table:
         text = "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
         return f"{self.caption}\n{text}" if self.caption else text
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        return None if text_only() else self.html()
+
+    def html(self) -> str:
+        """The table in a frame that scrolls sideways when it must."""
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
         body = "".join(
             f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"

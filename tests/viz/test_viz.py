@@ -150,6 +150,17 @@ def test_glue_is_silent_outside_the_book_and_exact_inside(monkeypatch):
     assert options["metadata"]["scrapbook"]["name"] == "x"
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"), [(-0.5, "−0.5"), ("-1 ± 2", "−1 ± 2"), ("1e-12", "1e-12"), ("a-1", "a-1")]
+)
+def test_glued_numbers_have_a_true_minus_sign(monkeypatch, text, printed):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **k: shown.extend(data.values()))
+    monkeypatch.setenv("ATTNKIT_BOOK", "1")
+    glue("x", text)
+    assert shown == [repr(printed)]
+
+
 def test_viz_needs_nothing_that_colab_lacks():
     code = (
         "import sys\n"
@@ -160,3 +171,9 @@ def test_viz_needs_nothing_that_colab_lacks():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "True", run.stderr
+
+
+def test_words_in_place_of_pictures_on_request(monkeypatch):
+    monkeypatch.setenv("ATTNKIT_VIZ", "text")
+    assert heatmap(WEIGHTS)._repr_html_() is None
+    assert table(["a"], [["1"]])._repr_html_() is None
