@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from attnkit.bench.report import Row
@@ -67,9 +68,13 @@ def _seconds(answers: dict[str, str], isolation: jail.Isolation) -> list[float]:
         for repeat in range(REPEATS):
             ends: list[float] = []
             batch = Batch(Path(folder, "in"), spec, Path(folder, f"out{repeat}"), isolation=isolation)
-            batch.run(lambda row, done, of, ends=ends: ends.append(time.perf_counter()))
+            batch.run(partial(_note_end, ends))
             samples.append((ends[-1] - ends[0]) / (len(ends) - 1) / len(spec.questions))
     return samples
+
+
+def _note_end(ends: list[float], *_: object) -> None:
+    ends.append(time.perf_counter())
 
 
 def _starts(isolation: jail.Isolation) -> list[float]:

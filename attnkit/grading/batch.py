@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,7 +113,9 @@ class Batch:
             ]
         )
 
-    def _graded(self, todo: list[Found], keys: dict[Found, str], ledger: Ledger, key: bytes):
+    def _graded(
+        self, todo: list[Found], keys: dict[Found, str], ledger: Ledger, key: bytes
+    ) -> Iterator[tuple[Found, str]]:
         """Grade `todo` in `workers` threads, each with a zygote of its own; yields (submission, error) as they end."""
         waiting: queue.SimpleQueue[Found] = queue.SimpleQueue()
         ended: queue.SimpleQueue[tuple[Found | None, BaseException | None]] = queue.SimpleQueue()
@@ -142,11 +144,11 @@ class Batch:
         for _ in range(min(self.workers, len(todo))):
             threading.Thread(target=work, daemon=True).start()
         for _ in todo:
-            found, error = ended.get()
-            if found is None:
+            finished, error = ended.get()
+            if finished is None:
                 assert error is not None
                 raise error
-            yield found, f"{type(error).__name__}: {error}" if error else ""
+            yield finished, f"{type(error).__name__}: {error}" if error else ""
 
     def _record(self, found: Found, key: str, zygote: Zygote, secret: bytes) -> Record:
         data = b"" if found.why_not else found.read()

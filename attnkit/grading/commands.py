@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +74,8 @@ def _run(
 ) -> tuple[Results, LabSpec]:
     if isolation not in ("jail", "none"):
         raise GradingError(f"--isolation: was {isolation!r}; it should be jail or none.")
+    if sys.platform != "linux":
+        raise GradingError(f"grading needs Linux (on Windows: WSL); this is {sys.platform}.")
     if isolation == "jail" and (reason := why_no_jail()):
         raise GradingError(
             f"no jail: {reason}. Student code would run unprotected, and could read your files and forge grades. "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import textwrap
 from html import escape
 
 from attnkit.grading.batch import Row
@@ -133,8 +134,11 @@ _FIRST = '<p class="soft">Points are given once the {} cases pass.</p>'
 def _block(kind: str, text: str) -> str:
     if kind in _HEADINGS:
         heading = _HEADINGS[kind]
+        first, _, rest = text.partition("\n") if kind == "example" else ("", "", text)
+        sentence = f"<p>{escape(first)}</p>\n" if first else ""
         # A wide array scrolls inside its own box, which the keyboard can reach.
-        return f'<h3>{heading}</h3>\n<pre tabindex="0" role="region" aria-label="{heading}">{escape(text)}</pre>'
+        box = f'<pre tabindex="0" role="region" aria-label="{heading}">{escape(textwrap.dedent(rest))}</pre>'
+        return f"<h3>{heading}</h3>\n{sentence}{box}"
     # These were wrapped for a terminal; a page wraps by itself.
     words = escape(" ".join(text.split()))
     return f'<p class="mistake">{words}</p>' if kind == "mistake" else f"<p>{words}</p>"
@@ -142,9 +146,9 @@ def _block(kind: str, text: str) -> str:
 
 def _footer(row: Row, isolation: str) -> str:
     how = (
-        "Graded with isolation: jail. Your functions were called on inputs drawn for you."
+        "Graded with isolation: jail. Functions are called on inputs drawn for you."
         if isolation == "jail"
-        else "Graded with isolation: none (practice; the answers did not run in a jail)."
+        else "Graded with isolation: none (practice; answers did not run in a jail)."
     )
     which = f"<p>File {escape(row.record.source)}, attempt {row.record.attempt}.</p>\n" if row.record else ""
     return f"{which}<p>{how}</p>"

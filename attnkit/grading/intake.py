@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from attnkit.grading.archive import Refused, members, read_member
@@ -66,7 +67,7 @@ def take_in(
     if not source.exists():
         raise GradingError(f"DIR: there is nothing at {source}; it should be a folder, a zip file or a notebook.")
     problems: list[Problem] = []
-    found = [_identified(one, roster) for one in _walk(source, skip, max_bytes, problems)]
+    found = _told_apart([_identified(one, roster) for one in _walk(source, skip, max_bytes, problems)], problems)
     for one in found:
         problems += _about_name(one, roster)
     chosen = []
@@ -80,6 +81,21 @@ def take_in(
 
 def _identified(found: Found, roster: Roster | None) -> Found:
     return replace(found, student=student_of(found.claim, roster))
+
+
+def _told_apart(found: list[Found], problems: list[Problem]) -> list[Found]:
+    """Moodle's and Canvas's numbers may coincide: two students under one number get their names into their ids."""
+    names: dict[str, set[str]] = {}
+    for one in found:
+        names.setdefault(one.student.id, set()).add(one.student.name)
+    apart = []
+    for one in found:
+        if len(names[one.student.id]) > 1:
+            message = f"also the number of {', '.join(sorted(names[one.student.id] - {one.student.name}))}"
+            problems.append(Problem(one.where, one.student.id, "number used twice", message))
+            one = replace(one, student=replace(one.student, id=f"{one.student.id} {one.student.name}"))
+        apart.append(one)
+    return apart
 
 
 def _about_name(found: Found, roster: Roster | None) -> list[Problem]:
@@ -147,7 +163,7 @@ def _file(path: Path, where: str, max_bytes: int, problems: list[Problem]) -> It
     elif ending == ".zip":
         yield from _zip(path, where, max_bytes, problems)
     elif path.stat().st_size > max_bytes:
-        yield _refused(where, f"{path.stat().st_size >> 20} MiB; at most {max_bytes >> 20} MiB are read (--max-mb)")
+        yield _refused(where, _too_large(path.stat().st_size, max_bytes))
     elif ending == ".ipynb":
         yield Found(_shown(where), _claim(where), Student("", ""), lambda: _read(path, max_bytes))
     else:
@@ -171,7 +187,7 @@ def _zip(path: Path, where: str, max_bytes: int, problems: list[Problem]) -> Ite
         # A zip in a student's own folder is theirs; one at the top holds a class, and its members say whose they are.
         claim = outer if outer.scheme != "name" else _claim(name)
         if name.lower().endswith(".ipynb") and not why_not:
-            yield Found(_shown(inside), claim, Student("", ""), lambda name=name: read_member(path, name, max_bytes))
+            yield Found(_shown(inside), claim, Student("", ""), partial(read_member, path, name, max_bytes))
         elif why_not:
             yield from _unread(inside, claim, why_not, problems)
         elif name.lower().endswith(".zip"):
@@ -191,6 +207,10 @@ def _unread(where: str, claim: Claim, why_not: str, problems: list[Problem]) -> 
 
 def _refused(where: str, why_not: str) -> Found:
     return Found(_shown(where), _claim(where), Student("", ""), why_not=why_not)
+
+
+def _too_large(size: int, max_bytes: int) -> str:
+    return f"{size >> 20} MiB, and at most {max_bytes >> 20} MiB are read; clear its outputs, save it, hand that in"
 
 
 def _other(where: str, problems: list[Problem], claim: Claim | None = None) -> Iterator[Found]:

@@ -142,7 +142,9 @@ class Ledger:
                 "FROM answer WHERE key = ? ORDER BY position",
                 (key,),
             ).fetchall()
-        return None if row is None else Record(*row, answers=tuple(_answer(one) for one in answers))
+        if row is None:
+            return None
+        return Record(**dict(zip(columns, row, strict=True)), answers=tuple(_answer(one) for one in answers))
 
 
 def _as_json(answer: Graded) -> list[str]:
@@ -151,8 +153,9 @@ def _as_json(answer: Graded) -> list[str]:
 
 def _answer(row: tuple[Any, ...]) -> Graded:
     *plain, parts, told, outcome = row
+    named = dict(zip(("question", "points", "max_points", "status", "framework", "seed"), plain, strict=True))
     return Graded(
-        *plain,
+        **named,
         parts=tuple(tuple(part) for part in json.loads(parts)),
         told=tuple(tuple(pair) for pair in json.loads(told)),
         outcome=json.loads(outcome),

@@ -19,7 +19,7 @@ MAX_HEADER = 4096
 MAX_BYTES = 64 * 2**20
 MAX_ARRAYS = 16
 MAX_NDIM = 8
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "f2": np.dtype("<f2"),
     "f4": np.dtype("<f4"),
     "f8": np.dtype("<f8"),

@@ -27,6 +27,7 @@ import time
 import traceback
 import types
 import warnings
+from typing import Any
 
 REQUESTS, REPLIES = 3, 4
 
@@ -126,7 +127,7 @@ class Answering:
     """Loads a student's statements and calls the answer with the arrays that come."""
 
     def __init__(self) -> None:
-        self.function = None
+        self.function: Any = None
         self.answer = ""
         self.lines: dict[tuple[str, int], str] = {}
         warnings.simplefilter("ignore")
@@ -269,6 +270,8 @@ def close_doors() -> None:
 def beside(name: str) -> types.ModuleType:
     """The module in the file beside this one, which is on no search path."""
     spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -85,6 +85,14 @@ def test_the_highest_attempt_then_upload_then_path_counts_and_the_others_are_tol
     assert kinds(intake) == ["not counted"] * 3
 
 
+def test_two_students_under_one_number_are_told_apart(tmp_path: Path) -> None:
+    put(tmp_path, "Ann Ames_1_assignsubmission_file_/a.ipynb")
+    put(tmp_path, "beebob_1_77_a.ipynb")
+    intake = take_in(tmp_path)
+    assert [one.student.id for one in intake.submissions] == ["1 Ann Ames", "1 beebob"]
+    assert kinds(intake) == ["number used twice"] * 2
+
+
 def test_a_broken_file_never_displaces_a_good_one(tmp_path: Path) -> None:
     put(tmp_path, "doe_1_90_a.ipynb")
     put(tmp_path, "doe_1_91_a-1.ipynb", b"%PDF")
