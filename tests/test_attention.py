@@ -280,9 +280,18 @@ def test_autocast_computes_in_its_dtype_and_gradients_come_back_in_theirs(backen
 
 def test_online_refuses_a_second_derivative_rather_than_give_a_wrong_one() -> None:
     q, k, v = qkv()
-    out = attention(q, k, v, backend="online")
+    (first,) = torch.autograd.grad(attention(q, k, v, backend="online").sum(), q, create_graph=True)
     with pytest.raises(BackendUnsupported, match=r"second derivative.*naive"):
-        torch.autograd.grad(out.sum(), q, create_graph=True)
+        torch.autograd.grad(first.square().sum(), q)
+
+
+def test_online_works_under_functional_transforms() -> None:
+    q, k, v = (x.detach() for x in qkv())
+    got, want = (
+        torch.func.grad(lambda q, backend=backend: attention(q, k, v, backend=backend).square().sum())(q)
+        for backend in ("online", "naive")
+    )
+    torch.testing.assert_close(got, want)
 
 
 def test_online_gives_gradients_only_where_they_are_wanted() -> None:

@@ -198,12 +198,26 @@ class OnlineAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor, d_lse: Tensor, *_: Any) -> tuple:
-        if torch.is_grad_enabled():
-            raise BackendUnsupported(
-                "backend 'online' has no second derivative (create_graph=True): call attention(..., backend='naive')"
-            )
         with torch.autocast(d_out.device.type, enabled=False):
-            return *gradients(ctx.problem, d_out, d_lse, *ctx.saved_tensors), None
+            return *OnlineGradient.apply(ctx.problem, d_out, d_lse, *ctx.saved_tensors), None
+
+
+class OnlineGradient(torch.autograd.Function):
+    """The backward pass as a function of its own, so that a second derivative is refused and not silently wrong."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple:
+        return gradients(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        """Nothing to keep."""
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple:
+        raise BackendUnsupported(
+            "backend 'online' has no second derivative: call attention(..., backend='naive') for that"
+        )
 
 
 def gradients(
