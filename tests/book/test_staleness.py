@@ -1,0 +1,78 @@
+"""A page shows new numbers when only the code behind it has changed, even for who calls jupyter-book by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+PAGE = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# One page
+
+```{code-cell} ipython3
+from attnkit.viz.tables import Table
+from attnkit.viz import glue
+
+glue("cells", len(Table(["a"], []).header))
+Table(["a"], [["CELL"]])
+```
+
+It has {glue:text}`cells` column.
+"""
+
+
+@pytest.fixture
+def small_book(root: Path, site: Path, tmp_path: Path) -> Path:
+    """A book of two pages with its own copy of attnkit."""
+    shutil.copytree(root / "attnkit", tmp_path / "attnkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "book" / "assets", tmp_path / "book" / "assets")
+    shutil.copy(root / "_config.yml", tmp_path)
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    (tmp_path / "book" / "references.bib").write_text("")
+    (tmp_path / "book" / "one.md").write_text(PAGE)
+    (tmp_path / "book" / "two.md").write_text("# Two\n\nNo cells here.\n")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/one\nchapters:\n  - file: book/two\n")
+    return tmp_path
+
+
+def jupyter_book(folder: Path) -> str:
+    """Build as any user of Jupyter Book would; return what was said."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
+    run = subprocess.run(
+        [*command, "-n", "-W", "--keep-going"], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_a_page_follows_the_code_that_it_imports(small_book):
+    page = small_book / "_build" / "html" / "book" / "one.html"
+    assert "executed book/one" in jupyter_book(small_book)
+    assert '<th scope="row">CELL</th>' in page.read_text("utf-8")
+    assert "It has 1 column" in BeautifulSoup(page.read_text("utf-8"), "html.parser").get_text()
+
+    assert "executed" not in jupyter_book(small_book)
+
+    tables = small_book / "attnkit" / "viz" / "tables.py"
+    changed = tables.read_text().replace("{escape(row[0])}</th>", "new:{escape(row[0])}</th>")
+    assert changed != tables.read_text()
+    tables.write_text(changed)
+    assert "executed book/one" in jupyter_book(small_book)
+    assert "new:CELL" in page.read_text("utf-8")
