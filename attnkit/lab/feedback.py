@@ -77,7 +77,8 @@ def show_answer(got: Any, want: Any) -> tuple[str, str]:
 
 def _several(value: Any) -> str:
     if isinstance(value, tuple):
-        return "(" + ", ".join(array(one) for one in value) + ")"
+        more = ", ..." if len(value) > 4 else ""
+        return "(" + ", ".join(array(one) for one in value[:4]) + more + ")"
     return "" if value is None else array(value)
 
 

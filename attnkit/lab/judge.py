@@ -32,6 +32,7 @@ Call = Callable[[Case, Framework], Reply]
 
 # After one of these the answer is not called again: it would cost the same time once more.
 _FINAL = ("timeout", "died", "missing")
+MAX_TEXT = 400  # characters of a message or a line of code that feedback repeats
 _RAISED = object()  # what a mistake "returns" where it raises
 
 
@@ -107,12 +108,18 @@ def _judge_with(question: Question, call: Call, wanted: list[tuple[Case, Any]], 
     for case, want in wanted:
         reply = final or call(case, framework)
         if isinstance(reply, Failure):
+            reply = Failure(reply.kind, _clean(reply.message), _clean(reply.where))
             final = reply if reply.kind in _FINAL else None
             why = _failure_line(reply)
         else:
             why = difference(reply.value, want, question.tolerance)
         judged.append(_Judged(case, want, reply, why))
     return _outcome(question, judged, framework)
+
+
+def _clean(text: str) -> str:
+    """Text that comes from a student's process, as one short printable line: it is shown in terminals and pages."""
+    return "".join(one if one.isprintable() else " " for one in text[:MAX_TEXT])
 
 
 def _failure_line(failure: Failure) -> str:

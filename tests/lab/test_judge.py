@@ -109,6 +109,13 @@ def test_a_mistake_that_explains_only_some_answers_is_not_named() -> None:
     assert judge(Double, replies([4.0], [6.0, 9.0], [200.0]), CALLS).mistake is None
 
 
+def test_text_from_the_students_process_is_one_short_printable_line() -> None:
+    failure = Failure("raised", "\x1b[2Jgone\n" + "x" * 10_000, "line 1 of double:\x07 return\u202e")
+    text = judge(Double, replies(failure), CALLS).as_text()
+    assert len(text) < 2_000
+    assert all(one.isprintable() or one == "\n" for one in text)
+
+
 def test_when_two_mistakes_explain_the_first_part_equally_neither_is_named() -> None:
     class Twice:
         """Twice x."""
