@@ -41,14 +41,17 @@ def grade(
     seconds: Annotated[float, typer.Option(min=0.1, help="Time that one answer may take, in seconds.")] = 10.0,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest notebook that is read, in MiB.")] = 10,
 ) -> None:
-    """Grade a class: student code runs in a jail and can answer with arrays only; points are given outside of it.
+    """Grade a class; student code runs in a jail and can only answer with arrays.
 
-    Run it again at any time, also after an interruption: what is graded already is not graded twice. Ends with exit
-    code 0 whenever all submissions were looked at; problems (unreadable files, unknown names, second files) are
-    listed. Exit code 1: it could not start, and says why.
+    Run it again at any time, also after an interruption:
+    what is graded already is not graded twice.
 
-    Writes grades.csv, problems.csv and feedback/STUDENT.html. Keep course.key: it makes the grades repeatable, and
-    whoever has it knows the inputs.
+    Writes grades.csv, problems.csv and feedback/STUDENT.html to the folder --out.
+    Keep its course.key: it makes grades repeatable, and tells who has it the inputs.
+
+    Exit code 0: every submission was looked at; problems are listed
+    (unreadable files, unknown names, second files of one student).
+    Exit code 1: it could not start, and says why.
     """
     # Python warns of odd code that it parses; this code is the students'.
     warnings.simplefilter("ignore", SyntaxWarning)
@@ -58,6 +61,9 @@ def grade(
     except (GradingError, LabNotFound) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"attnkit grade: {error}"))
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print(Text("Interrupted. What is graded is kept; the same command goes on from here."))
+        raise typer.Exit(130) from None
     _summary(console, results, spec, out)
 
 
