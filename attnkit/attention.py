@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnkit import backends
-from attnkit.backends.common import Aux, BackendUnsupported, Options, sizes_of
+from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of
 from attnkit.backends.validate import check_options, check_tensors
 from attnkit.masks import Mask
 
@@ -103,6 +103,11 @@ class _Call:
     arguments: tuple[Tensor, Tensor, Tensor, Options]
     autocast: bool
 
+    def tensors(self) -> list[Tensor]:
+        """Everything that may want a gradient."""
+        *three, options = self.arguments
+        return [*three, *(x for x in (options.bias, options.sink) if x is not None)]
+
 
 def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backend, aux) -> _Call:
     """Validate; under autocast bring query, key and value to its dtype, as torch's own attention does."""
@@ -144,6 +149,13 @@ def _insist(call: _Call, backend: str) -> str:
     return backend
 
 
+def _finite(*tensors: Tensor) -> bool:
+    """No NaN or infinity, told by the sum, the cheapest pass there is. One that overflows only costs the slow way."""
+    if tensors[0].is_meta:
+        return True
+    return all(math.isfinite(x.detach().sum(dtype=accumulator(x.dtype)).item()) for x in tensors)
+
+
 def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     """Run a backend so that a hidden key has no influence even when it holds NaN or infinity.
 
@@ -152,9 +164,13 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     """
     query, key, value, options = call.arguments
     assert options.mask is not None
-    # The sum is one cheap pass; a sum of finite numbers that overflows only costs the slow way.
-    if key.is_meta or bool(torch.isfinite(key.detach().sum() + value.detach().sum())):
-        return module.attend(query, key, value, options)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in call.tensors()):
+        if _finite(key, value):
+            return module.attend(query, key, value, options)
+    else:  # without a backward pass a leak could only show as NaN in the output: one pass over it, not two
+        result = module.attend(query, key, value, options)
+        if value.shape[3] and _finite(result[0]):
+            return result
     sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
     out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)
     sizes = sizes_of(query, key)

@@ -171,9 +171,11 @@ def test_what_is_hidden_cannot_leak(backend: str, poison: float, where: str) -> 
         torch.testing.assert_close(got, ideal)
 
 
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("backend", ALL)
-def test_padding_may_hold_anything(backend: str) -> None:
-    q, k, v = qkv()
+def test_padding_may_hold_anything(backend: str, dtype: torch.dtype, grad: bool) -> None:
+    q, k, v = (x.detach().requires_grad_(grad) for x in qkv(dtype=dtype))
     out = attention(q, k, v, mask=Padding([4, 6]), backend=backend)
     k2, v2 = (x.detach().clone() for x in (k, v))
     k2[0, :, 4:], v2[0, :, 4:] = float("nan"), float("inf")

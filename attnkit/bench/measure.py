@@ -26,7 +26,7 @@ def interleaved(
 
 
 def peak_extra_megabytes(backend: str, length: int) -> float:
-    """Peak memory (MB) that `attention(backend=...)` takes beyond its inputs and output, in a fresh process."""
+    """Peak memory (MB) that `attention(backend=...)` takes beyond its inputs, both passes, in a fresh process."""
     run = subprocess.run(
         [sys.executable, "-m", "attnkit.bench.memory", backend, str(length)],
         capture_output=True,
