@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the hooks."""
+    # Pages that link to the lab are read again when the address changes.
+    app.add_config_value("attnkit_repository", "", "env")
     # Before myst-nb and the theme read the configuration (500 is the usual priority).
     app.connect("config-inited", configure, priority=100)
     app.connect("builder-inited", prepare, priority=100)
@@ -60,6 +62,7 @@ class LabRole(SphinxRole):
 def configure(app: Sphinx, config: Config) -> None:
     """Point the cache below the root and, where the book is published, add launch and edit links."""
     project = load_project(app.srcdir)
+    config.attnkit_repository = project.repository
     config.nb_execution_cache_path = str(jupyter_cache_path(project.root))
     for name, value in published_options(project).items():
         config.html_theme_options[name] = value

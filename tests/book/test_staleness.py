@@ -57,7 +57,8 @@ def jupyter_book(folder: Path) -> str:
     run = subprocess.run(
         [*command, "-n", "-W", "--keep-going"], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    told = [line for line in (run.stdout + run.stderr).splitlines() if "WARNING" in line or "rror" in line]
+    assert run.returncode == 0, told
     return run.stdout
 
 
@@ -76,3 +77,30 @@ def test_a_page_follows_the_code_that_it_imports(small_book):
     tables.write_text(changed)
     assert "executed book/one" in jupyter_book(small_book)
     assert "new:CELL" in page.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_links_back_appear_as_soon_as_an_address_is_set(small_book):
+    """One setting, in one place; pages that were built without it are written again."""
+    page = small_book / "_build" / "html" / "book" / "one.html"
+    lab = small_book / "labs" / "demo" / "demo.ipynb"
+    lab.parent.mkdir(parents=True)
+    lab.write_text("{}")
+    two = small_book / "book" / "two.md"
+    two.write_text("# Two\n\nDo {lab}`demo`.\n")
+    jupyter_book(small_book)
+    assert "github.com" not in page.read_text("utf-8")
+    assert "Download the lab" in page.with_name("two.html").read_text("utf-8")
+
+    settings = small_book / "pyproject.toml"
+    lines = settings.read_text().splitlines()
+    address = "https://github.com/someone/somewhere"
+    lines = [f'repository = "{address}"' if line.startswith("repository =") else line for line in lines]
+    settings.write_text("\n".join(lines))
+    (small_book / "book" / "one.ipynb").write_text("{}")  # the twin that Colab would open
+    jupyter_book(small_book)
+    colab = "https://colab.research.google.com/github/someone/somewhere/blob/main"
+    text = page.read_text("utf-8")
+    assert f"{colab}/book/one.ipynb" in text
+    assert f"{address}/edit/main/book/one.md" in text
+    assert f"{colab}/labs/demo/demo.ipynb" in page.with_name("two.html").read_text("utf-8")
