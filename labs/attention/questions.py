@@ -531,9 +531,12 @@ def _transposed(q, k, v, mask):
     return _masked_reference(q, k, v, _swap(mask))
 
 
-def _over_queries(q, k, v, mask):
-    scores = np.where(mask, _scores(q, k), np.float32(-1e9))
-    return _softmax(scores, axis=-2) @ v
+def _over_queries(fill: float):
+    return lambda q, k, v, mask: _softmax(np.where(mask, _scores(q, k), np.float32(fill)), axis=-2) @ v
+
+
+def _hidden_where_true(fill: float):
+    return lambda q, k, v, mask: _softmax(np.where(mask, np.float32(fill), _scores(q, k))) @ v
 
 
 def _unscaled_masked(q, k, v, mask):
@@ -658,6 +661,20 @@ class MaskedAttention:
             "scaled-dot-product#attention-mask",
         ),
         Mistake(
+            "keys are hidden where the mask is True",
+            _hidden_where_true(-np.inf),
+            "Here True means may attend: put -inf where the mask is False (where ~mask). A query that may see "
+            "everything now sees nothing, and its row is nan.",
+            "scaled-dot-product#attention-mask",
+        ),
+        Mistake(
+            "keys are hidden where the mask is True, with a large negative number",
+            _hidden_where_true(-1e9),
+            "Here True means may attend: fill where the mask is False (where ~mask), and with -inf. A query that may "
+            "see everything now takes the plain mean.",
+            "scaled-dot-product#attention-mask",
+        ),
+        Mistake(
             "the mask is not used",
             lambda q, k, v, mask: _attend(q, k, v),
             "A masked key must get a weight of exactly 0.",
@@ -746,8 +763,15 @@ class MaskedAttention:
         ),
         Mistake(
             "the softmax runs over the queries",
-            _over_queries,
+            _over_queries(-1e9),
             "Each query shares out a weight of 1 among the keys that it may see: the softmax runs over the last axis.",
+            "softmax#softmax-axis",
+        ),
+        Mistake(
+            "the softmax runs over the queries, and meets keys that are hidden from all of them",
+            _over_queries(-np.inf),
+            "The softmax runs over the last axis, the keys. Along the queries, a key that nobody may see is a column "
+            "of -inf, and its softmax is nan.",
             "softmax#softmax-axis",
         ),
         Mistake(

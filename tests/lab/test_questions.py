@@ -136,6 +136,28 @@ def test_an_empty_batch_and_a_single_element_are_among_the_cases(question: Quest
             lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -torch.inf).softmax(-1).nan_to_num() @ v,
             "wrong way round",
         ),
+        (
+            "masked_attention",
+            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -torch.inf).softmax(-1) @ v,
+            "where the mask is True",
+        ),
+        (
+            "masked_attention",
+            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5 - 1e9 * m).softmax(-1) @ v,
+            "where the mask is True",
+        ),
+        (
+            "masked_attention",  # no scale and no care for rows without keys: the ordinary cases show the first
+            lambda q, k, v, m: (q @ k.mT).masked_fill(~m, -torch.inf).softmax(-1) @ v,
+            "not scaled",
+        ),
+        (
+            "masked_attention",
+            lambda q, k, v, m: ((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) * m) @ v,
+            "not renormalised",
+        ),
+        ("attention", lambda q, k, v: torch.softmax(q @ k.mT / k.shape[-2] ** 0.5, -1) @ v, "number of keys"),
+        ("attention", lambda q, k, v: torch.softmax(q @ k.mT / q.shape[-1] ** 0.5 @ v, -1), "output instead"),
     ],
 )
 def test_mistakes_as_people_write_them_in_torch(name: str, wrong, says: str) -> None:
