@@ -28,7 +28,7 @@ _DECIDES = [
     *(f"lab/{name}.py" for name in ("compare", "feedback", "judge", "outcome", "question")),
     *(
         f"grading/{name}.py"
-        for name in ("cells", "engine", "notebook", "protocol", "seeds", "standins", "wire", "worker")
+        for name in ("cells", "engine", "notebook", "protocol", "seccomp", "seeds", "standins", "wire", "worker")
     ),
 ]
 

@@ -26,7 +26,7 @@ SHM_BYTES = 16 * 2**20
 _HERE = Path(__file__).resolve().parent
 WORKER = _HERE / "worker.py"
 # All of attnkit that is inside.
-SHOWN = (WORKER, _HERE / "wire.py", _HERE / "standins.py")
+SHOWN = (WORKER, _HERE / "wire.py", _HERE / "standins.py", _HERE / "seccomp.py")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Runs inside the jail: a zygote that has loaded torch forks one child a question; the child runs a student's code.
 
-Standard library, NumPy, torch and the two files beside it only. There is nothing to find here: no question, no
+Standard library, NumPy, torch and three files beside it only. There is nothing to find here: no question, no
 reference, no key, no score. The zygote reads no byte of a student; what a child sends is judged by the trusted side,
 which believes only that an array is an array. So nothing below is a defence against the child's own code, apart from
 what the zygote does after a child: end every process, empty the scratch space.
@@ -265,6 +265,7 @@ def close_doors() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    beside("seccomp").install()
 
 
 def beside(name: str) -> types.ModuleType:

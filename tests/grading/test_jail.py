@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnkit.grading import jail
+from attnkit.grading import jail, seccomp
 from attnkit.grading.protocol import Broken, Channel, decode_reply
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.outcome import Answer, Failure, Reply
@@ -91,7 +91,7 @@ def test_no_reference_no_key_no_lab_no_clone_inside(jailed: None) -> None:
     inside[inside.index("--") : inside.index("--")] = ["--setenv", "CLONE", clone]
     found, grader, in_clone = json.loads(subprocess.run(inside, capture_output=True, text=True, check=True).stdout)
     assert [path for path in found if "networkx" not in path and "numpy" not in path] == []
-    assert grader == ["standins.py", "wire.py", "worker.py"]
+    assert grader == ["seccomp.py", "standins.py", "wire.py", "worker.py"]
     assert set(in_clone) <= {".venv"}
 
 
@@ -147,6 +147,45 @@ def test_the_zygote_and_the_kernel_stay_out_of_reach(zygote: Zygote, body: str) 
     reply = run(zygote, body)
     assert isinstance(reply, Failure)
     assert reply.message.startswith(("PermissionError", "OSError")), reply
+
+
+KEEPS = {
+    "System V memory": "c.shmget(77, 4096, 0o1666)",
+    "message queue": "c.msgget(77, 0o1666)",
+    "semaphore": "c.semget(77, 1, 0o1666)",
+    "POSIX queue": "c.syscall({mq_open}, b'q', 0o102, 0o666, None)",
+    "keyring": "c.syscall({add_key}, b'user', b'note', b'hello', 5, -4)",
+    "the zygote's priority": "c.setpriority(0, os.getppid(), 19)",
+    "the zygote's limits": "c.prlimit(os.getppid(), 2, (ctypes.c_long * 2)(1, 1), None)",
+    "the zygote's cores": "c.sched_setaffinity(os.getppid(), 8, (ctypes.c_long * 1)(1))",
+}
+
+
+@pytest.mark.parametrize("how", KEEPS)
+def test_what_would_outlive_a_child_is_refused(zygote: Zygote, how: str) -> None:
+    """What is no file and no process: the kernel keeps it for whoever comes next in the same jail."""
+    machine = os.uname().machine
+    if machine not in seccomp.ARCHITECTURES:
+        pytest.skip(f"no filter for {machine}")
+    column = seccomp.ARCHITECTURES[machine][1]
+    call = KEEPS[how].format(**{name: numbers[column] for name, numbers in seccomp.REFUSED.items()})
+    reply = run(
+        zygote,
+        f"import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nif {call} < 0:\n"
+        "    raise OSError(ctypes.get_errno(), 'refused')\nreturn x",
+    )
+    assert isinstance(reply, Failure)
+    assert reply.message.startswith("PermissionError: [Errno 1]"), reply
+
+
+def test_what_an_honest_answer_does_is_not_refused(zygote: Zygote) -> None:
+    body = (
+        "import resource, threading, subprocess, multiprocessing, torch\nresource.getrlimit(resource.RLIMIT_CPU)\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nt = threading.Thread(target=print)\nt.start()\nt.join()\n"
+        "torch.set_num_threads(2)\n(torch.ones(300, 300) @ torch.ones(300, 300)).sum()\n"
+        "subprocess.run(['true'], check=True)\nmultiprocessing.Lock()\nreturn x"
+    )
+    assert isinstance(run(zygote, body), Answer)
 
 
 def test_nothing_of_a_child_is_left_for_the_next(zygote: Zygote) -> None:
