@@ -102,7 +102,8 @@ def nan_where_blind(query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Ten
     if attn_mask is None:
         return out
     hidden = ~attn_mask if attn_mask.dtype == torch.bool else attn_mask.isneginf()
-    return out + torch.where(hidden.all(-1, keepdim=True), float("nan"), 0.0).to(out.dtype)
+    # A factor, so that the gradient becomes NaN as well: 0 * NaN, also when the output is zeroed afterwards.
+    return out * torch.where(hidden.all(-1, keepdim=True), float("nan"), 1.0).to(out.dtype)
 
 
 @pytest.mark.parametrize("backend", ["online", "naive"])
