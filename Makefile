@@ -2,7 +2,7 @@
 # Plain make: the one that macOS ships (3.81) will do. Longer steps are scripts in .ci/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs twins notebooks check lint types unit test clean
+.PHONY: help setup book labs twins notebooks colab-env check lint types unit test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ say = printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
 
 setup: $(VENV)/.ready ## Make .venv with everything that the project uses
 
@@ -36,9 +36,12 @@ labs: $(VENV)/.ready ## Build the student notebooks from their masters
 twins: $(VENV)/.ready ## Write the chapters' notebook twins, which Colab opens
 	@$(BIN)/attnkit book twins
 
-notebooks: $(VENV)/.ready ## Validate every notebook: nbval, and our stricter run
+notebooks: $(VENV)/.ready colab-env ## Validate every notebook: nbval, and our stricter run
 	@$(call say,Validating notebooks)
 	@$(pytest) -q tests/notebooks
+
+colab-env: $(VENV)/.ready ## Make the environment with Colab's notebook stack that some tests use
+	@$(BIN)/python tests/notebooks/conftest.py
 
 check: lint types unit ## The inner loop: lint, types, unit tests (under 3 minutes)
 
@@ -55,7 +58,7 @@ unit: $(VENV)/.ready
 	@$(call say,Unit tests)
 	@$(pytest) -q -m "not slow" --ignore=tests/browser --ignore=tests/notebooks --ignore=tests/redteam
 
-test: lint types book ## Everything that CI runs
+test: lint types book colab-env ## Everything that CI runs
 	@.ci/need chromium bwrap
 	@$(call say,All tests)
 	@$(pytest) --durations=15

@@ -101,4 +101,5 @@ def make_colab_environment(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(make_colab_environment(ROOT / ".cache" / "colab-venv"))
+    place = ROOT / ".cache" / "colab-venv"
+    sys.exit(None if _has_pins(place) else make_colab_environment(place))
