@@ -7,6 +7,7 @@ what they compute with.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 import platform
@@ -102,10 +103,18 @@ class Chapter:
         return self.executed_path.is_file()
 
     def executed(self) -> NotebookNode:
-        """Its executed notebook; `attnkit.authoring.execution.refresh` makes it."""
+        """The page as it is now, with the outputs of its run; `attnkit.authoring.execution.refresh` makes them.
+
+        Only the outputs come from the run: prose may have changed since, and changes no key.
+        """
         if not self.is_current:
             raise FileNotFoundError(f"{self.name} has not been executed as it is now. Run: attnkit book build")
-        return nbformat.read(self.executed_path, as_version=4)
+        run = nbformat.read(self.executed_path, as_version=4)
+        nb = copy.deepcopy(self.notebook)
+        cells = [[cell for cell in book.cells if cell.cell_type == "code"] for book in (nb, run)]
+        for cell, executed in zip(*cells, strict=True):
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        return nb
 
 
 def load_chapters(root: Path) -> list[Chapter]:

@@ -93,6 +93,14 @@ def test_what_has_no_plain_form_is_refused(book, markup):
         twin_of(book, book.cell("x = 1") + markup + "\n")
 
 
+def test_new_prose_reaches_the_twin_without_a_new_run(book):
+    cell = book.cell("print(1)")
+    twin_of(book, cell + "Old words.\n")
+    runs = list((book.root / ".cache" / "chapters").iterdir())
+    assert "New words." in markdown(twin_of(book, cell + "New words.\n"))
+    assert list((book.root / ".cache" / "chapters").iterdir()) == runs
+
+
 def test_the_same_source_gives_the_same_bytes(book):
     source = book.cell("print(1)") + "Text.\n\n" + book.cell("print(1)")
     first = dumps(twin_of(book, source))
