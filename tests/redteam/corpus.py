@@ -27,7 +27,7 @@ Notebook = dict[str, Any]
 Writer = Callable[[Path], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """A student of the class. `write` puts the file or files into the folder that it is given.
 

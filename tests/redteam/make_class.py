@@ -1,22 +1,55 @@
-"""Write the generated class into a folder, to see `attnkit grade` at work: `python -m tests.redteam.make_class DIR`."""
+"""See `attnkit grade` at work on a generated class, honest, mistaken and hostile:
+
+python -m tests.redteam.make_class DIR         writes the class into the new folder DIR
+attnkit grade DIR --lab attention --out OUT    grades it
+python -m tests.redteam.make_class DIR OUT     compares what each got with what it deserves
+"""
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
-from tests.redteam.corpus import make_class
+from tests.redteam.corpus import corpus, make_class
+
+FAMILIES = {
+    "honest": "honest, in several styles and with mangled notebooks",
+    "mistake": "with a mistake, blank, or not readable as Python",
+    "hostile": "hostile: forging, escaping, exhausting, killing",
+    "file": "no notebook, far too large, or a zip that wants out",
+}
+
+
+def write(folder: Path) -> None:
+    """Make the class and print what each submission deserves."""
+    if folder.exists() and any(folder.iterdir()):
+        sys.exit(f"DIR: {folder} is not empty; name a new folder, or a second one with its grades")
+    for entry in make_class(folder):
+        print(f"{entry.number}  {entry.total:4g} of 10  {entry.family:8} {entry.name}: {entry.why}")
+
+
+def compare(out: Path) -> None:
+    """Print a table, by family, of points deserved and given; exit code 1 when any differ."""
+    with (out / "grades.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    given = {entry: {name: float(rows[entry.number][name]) for name in entry.deserved} for entry in corpus()}
+    print("| submissions | how many | points deserved | points given | graded otherwise than deserved |")
+    print("|---|---|---|---|---|")
+    for family, words in FAMILIES.items():
+        entries = [entry for entry in given if entry.family == family]
+        deserved = sum(entry.total for entry in entries)
+        got = sum(sum(given[entry].values()) for entry in entries)
+        wrong = [entry.name for entry in entries if given[entry] != entry.deserved]
+        print(f"| {words} | {len(entries)} | {deserved:g} | {got:g} | {', '.join(wrong) or 'none'} |")
+    sys.exit(any(points != entry.deserved for entry, points in given.items()))
 
 
 def main() -> None:
-    """Make the class and print what each submission deserves."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.redteam.make_class DIR")
-    folder = Path(sys.argv[1])
-    if folder.exists() and any(folder.iterdir()):
-        sys.exit(f"DIR: {folder} is not empty; name a new folder")
-    for entry in make_class(folder):
-        print(f"{entry.number}  {entry.total:4g} of 10  {entry.family:8} {entry.name}: {entry.why}")
+    """The command line."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    compare(Path(sys.argv[2])) if len(sys.argv) == 3 else write(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":
