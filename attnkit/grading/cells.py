@@ -19,6 +19,8 @@ _MAGIC_LINE = re.compile(r"^\s*(?:%|!|\?|[\w.]+\?\??\s*$|[\w., ]+=\s*[%!])")
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _DEFINITIONS = (*_NAMED, ast.Import, ast.ImportFrom)
 MAX_CELL = 200_000
+# Deeper trees parse, but writing one out again would exhaust Python's stack. People write about 20 levels.
+MAX_DEPTH = 100
 
 
 class Statement(NamedTuple):
@@ -139,7 +141,10 @@ def _parse(source: str) -> tuple[str, ast.Module | None, str]:
     lines = source.split("\n")
     for _ in range(len(lines) + 1):
         try:
-            return "\n".join(lines), ast.parse("\n".join(lines)), ""
+            tree = ast.parse("\n".join(lines))
+            if _depth(tree) > MAX_DEPTH:
+                raise RecursionError
+            return "\n".join(lines), tree, ""
         except SyntaxError as error:
             row = (error.lineno or 0) - 1
             if not (0 <= row < len(lines) and _MAGIC_LINE.match(lines[row])):
@@ -148,6 +153,14 @@ def _parse(source: str) -> tuple[str, ast.Module | None, str]:
         except (ValueError, RecursionError, MemoryError) as error:
             return "", None, f"{type(error).__name__}: this cell is too deeply nested to be read"
     return "", None, "SyntaxError"
+
+
+def _depth(tree: ast.Module) -> int:
+    """How many nodes deep the tree is, found without recursion."""
+    depth, level = 0, list[ast.AST]([tree])
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _binds(node: ast.stmt, name: str) -> bool:

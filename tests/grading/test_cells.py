@@ -132,3 +132,14 @@ def test_line_numbers_are_those_of_the_students_cell() -> None:
         (7, "g = 1"),
         (7, "h = 2"),
     ]
+
+
+@pytest.mark.parametrize("terms", [90, 300, 800, 20_000])
+@pytest.mark.parametrize("shape", ["if 1:\n    x = {}", "def f():\n    raise NotImplementedError({})", "x = {}"])
+def test_a_cell_nested_however_deeply_costs_only_itself(terms: int, shape: str) -> None:
+    """Trees that Python parses but cannot write out again must not stop the grader either."""
+    deep = shape.format("+".join(["1"] * terms))
+    how = plan(read_cells([deep, "# question: softmax\ndef softmax(x):\n    return x"]), "softmax")
+    assert how.attempts[0][-1].text == "def softmax(x):\n    return x"
+    assert not how.blank
+    assert not how.error
