@@ -102,4 +102,4 @@ def make_colab_environment(folder: Path) -> str:
 
 if __name__ == "__main__":
     place = ROOT / ".cache" / "colab-venv"
-    sys.exit(None if _has_pins(place) else make_colab_environment(place))
+    sys.exit(None if _has_pins(place) else make_colab_environment(place) or None)
