@@ -14,7 +14,7 @@ from torch import Tensor
 from attnkit import backends
 from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of
 from attnkit.backends.validate import check_options, check_tensors
-from attnkit.masks import Mask
+from attnkit.masks import Mask, Sizes
 
 
 # Shapes and types are checked by hand, since a caller deserves better than a type checker's message.
@@ -156,6 +156,12 @@ def _finite(*tensors: Tensor) -> bool:
     return all(math.isfinite(x.detach().sum(dtype=accumulator(x.dtype)).item()) for x in tensors)
 
 
+def _telling_rows(out: Tensor, mask: Mask, sizes: Sizes) -> Tensor:
+    """The rows of the output in which a NaN of any key would show: the last alone, where it weighs every key."""
+    last = range(max(sizes.q_len - 1, 0), sizes.q_len)
+    return out[:, :, -1:] if mask.cover(last, range(sizes.k_len), sizes) == "full" else out
+
+
 def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     """Run a backend so that a hidden key has no influence even when it holds NaN or infinity.
 
@@ -167,9 +173,9 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     if torch.is_grad_enabled() and any(x.requires_grad for x in call.tensors()):
         if _finite(key, value):
             return module.attend(query, key, value, options)
-    else:  # without a backward pass a leak could only show as NaN in the output: one pass over it, not two
+    else:  # without a backward pass a leak could only show as NaN in the output
         result = module.attend(query, key, value, options)
-        if value.shape[3] and _finite(result[0]):
+        if value.shape[3] and _finite(_telling_rows(result[0], options.mask, sizes_of(query, key))):
             return result
     sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
     out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)

@@ -171,6 +171,25 @@ def test_what_is_hidden_cannot_leak(backend: str, poison: float, where: str) -> 
         torch.testing.assert_close(got, ideal)
 
 
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("where", ["key", "value"])
+@pytest.mark.parametrize("mask", [Causal(), ~Window(0, 0) & Causal(), Window(2, 0), Padding([3, 6])], ids=repr)
+def test_what_is_hidden_cannot_leak_without_a_gradient_either(
+    backend: str, mask, poison: float, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the last row, which may tell whether to look closer, never meets the key that is not finite."""
+    monkeypatch.setattr(tiling, "choose_tiles", lambda sizes: (2, 2))
+    q, k, v = (x.detach() for x in qkv())
+    clean = attention(q, k, v, mask=mask, backend=backend)
+    visible = mask.materialize(*q.shape[:3], k.shape[2]).expand(*q.shape[:3], k.shape[2])
+    for at in range(k.shape[2]):
+        sick = {"key": k.clone(), "value": v.clone()}
+        sick[where][:, :, at, 1] = poison
+        blind = ~visible[..., at]
+        assert torch.equal(attention(q, **sick, mask=mask, backend=backend)[blind], clean[blind])
+
+
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("backend", ALL)
