@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from attnkit.bench.measure import interleaved, peak_extra_megabytes
-from attnkit.bench.report import Row, as_json, as_table, spread, stamp
+from attnkit.bench.report import Row, as_json, as_sentence, as_table, read_rows, spread, stamp
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_ratio_is_that_of_the_medians_and_decides_the_goal() -> None:
@@ -53,6 +56,23 @@ def test_json_holds_raw_samples_and_where_they_came_from() -> None:
     assert row["met"] is True
     assert told["stamp"]["versions"]["torch"]
     assert told["stamp"]["cores"] >= 1
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    rows, where = [Row("x", [1.0, 2.0], [4.0], "other", goal=1.0), Row("y", [3.0], [], against_peer=False)], stamp()
+    (tmp_path / "out.json").write_text(as_json(rows, where))
+    assert read_rows(tmp_path / "out.json") == (rows, where)
+    (tmp_path / "old.json").write_text('{"schema": 0}')
+    with pytest.raises(ValueError, match="schema 0"):
+        read_rows(tmp_path / "old.json")
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    """Nobody types a result: the table is that of the committed samples."""
+    rows, where = read_rows(ROOT / "attnkit" / "bench" / "results" / "cpu.json")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert as_table(rows) in readme
+    assert as_sentence(where) in readme
 
 
 def test_the_table_shows_a_missed_goal_as_missed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,13 @@ def test_publishing_from_another_address_fails_clearly() -> None:
     assert done.returncode != 0
     assert "[tool.attnkit] repository in pyproject.toml" in done.stderr
     assert 'Set repository = "https://github.com/somebody/elsewhere"' in done.stderr
+
+
+def test_the_readmes_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    done = run(sys.executable, "-c", example)
+    assert done.returncode == 0, done.stderr
+    assert "is taken" in done.stdout
 
 
 def test_ci_runs_what_the_readme_says() -> None:

@@ -20,7 +20,7 @@ class What(StrEnum):
 def bench(
     what: Annotated[What, typer.Argument(help="What to measure.")] = What.all,
     out: Annotated[Path | None, typer.Option(help="Also write the raw samples to this JSON file.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads for torch; 0 leaves its own choice.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads for both sides; 0: as many as torch takes.")] = 0,
 ) -> None:
     """Measure speed and memory beside a peer, both in one run; prints medians, ratios and goals.
 
@@ -28,10 +28,11 @@ def bench(
     """
     import torch
 
-    from attnkit.bench.report import Row, as_json, as_table, stamp
+    from attnkit.bench.report import Row, as_json, as_sentence, as_table, stamp
 
-    if threads:
-        torch.set_num_threads(threads)
+    # Said outright even where it is torch's own choice: the libraries below torch (MKL) then use that number too,
+    # where they would otherwise decide anew for each product, and differently for the two sides of a ratio.
+    torch.set_num_threads(threads or torch.get_num_threads())
     rows: list[Row] = []
     if what in (What.attention, What.all):
         from attnkit.bench import attention
@@ -42,7 +43,7 @@ def bench(
 
         rows += grading.suite()
     where = stamp()
-    print(f"{where.processor}, {where.cores} cores, torch {where.versions['torch']}, {where.date}\n")
+    print(as_sentence(where) + "\n")
     print(as_table(rows))
     if out is not None:
         out.write_text(as_json(rows, where), "utf-8")

@@ -91,6 +91,11 @@ def stamp() -> Stamp:
     )
 
 
+def as_sentence(where: Stamp) -> str:
+    """The stamp in a line, to stand above a table."""
+    return f"{where.processor}, {where.cores} cores, torch {where.versions['torch']}, {where.date}"
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -106,6 +111,15 @@ def as_json(rows: Sequence[Row], where: Stamp) -> str:
         {**asdict(row), "measured": row.measured, "ratio": row.ratio, "met": row.met} for row in rows
     ]
     return json.dumps({"schema": SCHEMA, "stamp": asdict(where), "rows": entries}, indent=1) + "\n"
+
+
+def read_rows(path: Path) -> tuple[list[Row], Stamp]:
+    """What `attnkit bench --out` wrote to `path`: the rows and the stamp."""
+    told = json.loads(path.read_text("utf-8"))
+    if told.get("schema") != SCHEMA:
+        raise ValueError(f"path: {path} has schema {told.get('schema')!r}; it should be {SCHEMA}")
+    derived = {"measured", "ratio", "met"}
+    return [Row(**{k: v for k, v in row.items() if k not in derived}) for row in told["rows"]], Stamp(**told["stamp"])
 
 
 def as_table(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ import csv
 import sys
 from pathlib import Path
 
-from tests.redteam.corpus import corpus, make_class
+from tests.redteam.corpus import Entry, corpus, make_class
 
 FAMILIES = {
     "honest": "honest, in several styles and with mangled notebooks",
@@ -29,19 +29,32 @@ def write(folder: Path) -> None:
         print(f"{entry.number}  {entry.total:4g} of 10  {entry.family:8} {entry.name}: {entry.why}")
 
 
-def compare(out: Path) -> None:
-    """Print a table, by family, of points deserved and given; exit code 1 when any differ."""
+def read_points(out: Path) -> dict[Entry, dict[str, float]]:
+    """What each submission of the class got, by question."""
     with (out / "grades.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    given = {entry: {name: float(rows[entry.number][name]) for name in entry.deserved} for entry in corpus()}
-    print("| submissions | how many | points deserved | points given | graded otherwise than deserved |")
-    print("|---|---|---|---|---|")
+    return {entry: {name: float(rows[entry.number][name]) for name in entry.deserved} for entry in corpus()}
+
+
+def as_table(given: dict[Entry, dict[str, float]]) -> str:
+    """Points deserved and given, by family of submissions."""
+    lines = [
+        "| submissions | how many | points deserved | points given | graded otherwise than deserved |",
+        "|---|---|---|---|---|",
+    ]
     for family, words in FAMILIES.items():
         entries = [entry for entry in given if entry.family == family]
         deserved = sum(entry.total for entry in entries)
         got = sum(sum(given[entry].values()) for entry in entries)
         wrong = [entry.name for entry in entries if given[entry] != entry.deserved]
-        print(f"| {words} | {len(entries)} | {deserved:g} | {got:g} | {', '.join(wrong) or 'none'} |")
+        lines.append(f"| {words} | {len(entries)} | {deserved:g} | {got:g} | {', '.join(wrong) or 'none'} |")
+    return "\n".join(lines)
+
+
+def compare(out: Path) -> None:
+    """Print the table; exit code 1 when any submission got other points than it deserves."""
+    given = read_points(out)
+    print(as_table(given))
     sys.exit(any(points != entry.deserved for entry, points in given.items()))
 
 

@@ -13,6 +13,7 @@ from attnkit.grading.reports import page_name, write_reports
 from attnkit.lab.bank import load_lab
 from tests.grading.conftest import jailed  # noqa: F401  (a fixture)
 from tests.redteam.corpus import Entry, corpus, make_class
+from tests.redteam.make_class import as_table, read_points
 
 CORPUS = corpus()
 LAB = load_lab("attention")
@@ -26,7 +27,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, jailed: None) -> Path:  # noqa
     place = tmp_path_factory.mktemp("class")
     (place / "host-secret").write_text("unchanged")
     make_class(place / "in", CORPUS)
-    results = Batch(place / "in", LAB, place / "out", workers=2, limits=Limits(seconds=2.0, load_seconds=2.0)).run()
+    results = Batch(place / "in", LAB, place / "out", workers=2, limits=Limits(seconds=3.0, load_seconds=4.0)).run()
     assert isinstance(results, Results)
     assert results.graded == len(CORPUS)
     write_reports(results, LAB, place / "out")
@@ -58,6 +59,11 @@ def test_each_gets_what_its_answers_deserve(rows: dict[str, dict[str, str]], ent
     assert float(row["total"]) == entry.total
     assert row["isolation"] == "jail"
     assert row["status"] == entry.status
+
+
+def test_the_readme_shows_this_class_and_its_grades(out: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    assert as_table(read_points(out)) in readme
 
 
 def test_every_file_that_needs_a_look_is_listed(out: Path) -> None:
