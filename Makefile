@@ -41,7 +41,7 @@ notebooks: $(VENV)/.ready colab-env ## Validate every notebook: nbval, and our s
 	@$(pytest) -q tests/notebooks
 
 colab-env: $(VENV)/.ready ## Make the environment with Colab's notebook stack that some tests use
-	@$(BIN)/python tests/notebooks/conftest.py
+	@$(BIN)/python -m tests.notebooks.conftest
 
 check: lint types unit ## The inner loop: lint, types, unit tests (under 3 minutes)
 

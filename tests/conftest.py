@@ -21,13 +21,3 @@ ROOT = Path(__file__).resolve().parents[1]
 def root() -> Path:
     """The clone that is being tested."""
     return ROOT
-
-
-def need(tool: Path | str | None, what: str) -> None:
-    """Skip a test whose system tool is missing; in CI that is a failure, since CI must leave nothing out."""
-    if tool:
-        return
-    message = f"{what} is not installed"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)

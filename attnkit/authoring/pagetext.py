@@ -34,7 +34,7 @@ def replace_directives(text: str, render: Callable[[Directive], str]) -> str:
             out.append(lines[i])
             i += 1
             continue
-        fence = opened["fence"] if opened else re.match(r"[`~]+", lines[i]).group()  # type: ignore[union-attr]
+        fence = opened["fence"] if opened else re.match(r"[`~]+", lines[i]).group()  # type: ignore[union-attr]  # one of the two matched
         end = _closing(lines, i, fence)
         if opened:
             out.append(render(_directive(opened, lines[i + 1 : end])))

@@ -16,22 +16,13 @@ from typing import Any
 import pytest
 
 from attnkit.authoring.site import build, page_names
+from tests.tools import need
 
 VIEWS = [
     {"name": "light", "theme": "light", "width": 1280, "axe": True},
     {"name": "dark", "theme": "dark", "width": 1280, "axe": True},
     {"name": "phone", "theme": "light", "width": 360, "axe": True},
 ]
-
-
-def need(found: object, what: str) -> None:
-    """Skip where a tool is missing; in CI, where nothing may be left out, fail."""
-    if found:
-        return
-    message = f"{what} is missing: install it to run the browser tests"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -54,7 +54,7 @@ def said(zygote: Zygote, expression: str) -> str:
             "/grader/worker.py",
             "/grader/x",
             "/etc/passwd",
-            "/root/x",
+            "/home/x",
         ),
         *("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/self/oom_score_adj", "{venv}/x", "{clone}/x"),
     ],

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from attnkit.authoring.labs import Master, filled_in, find_masters, reference_answers
+from tests.tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
 MASTERS = find_masters(ROOT)
@@ -73,11 +74,7 @@ def colab_python(tmp_path_factory) -> Path:
     folder = ready if _has_pins(ready) else tmp_path_factory.mktemp("colab") / "venv"
     if folder != ready:
         problem = make_colab_environment(folder)
-        if problem:
-            message = f"no environment like Colab's: run `make colab-env` with a network. {problem}"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
+        need(not problem, f"an environment like Colab's: run `make colab-env` with a network. {problem}")
     return folder / "bin" / "python"
 
 

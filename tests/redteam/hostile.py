@@ -99,7 +99,7 @@ HOSTILE: dict[str, tuple[str, float, str]] = {
         "there is no network",
     ),
     "writes files everywhere": (
-        "import os\nfor where in ('/usr/x', '/x', '/grader/worker.py', '/dev/x', '/work/x', '/etc/passwd'):\n"
+        "import os\nfor where in ('/usr/x', '/x', '/grader/worker.py', '/dev/x', '/srv/x', '/etc/passwd'):\n"
         "    try:\n        open(where, 'w').write('mine')\n    except OSError:\n        pass\n"
         "open('/tmp/note', 'w').write('left for the next')\n" + _RIGHT,
         3,
