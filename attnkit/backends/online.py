@@ -167,7 +167,7 @@ class OnlineAttention(torch.autograd.Function):
     """Forward and backward pass over tiles. Besides the inputs only the output and two numbers for each row are kept.
 
     Those are the maximum and the sum, not their combination lse: at scores near 1e4 the rounding of a float32 lse
-    alone would change every recomputed weight by a part in a thousand.
+    alone would change every recomputed weight by a part in a thousand. The output is in the accumulator's dtype.
     """
 
     @staticmethod
@@ -187,7 +187,7 @@ class OnlineAttention(torch.autograd.Function):
             for whole, part in ((out, acc.div_(total)), (row_max, top), (row_sum, total)):
                 problem.put_rows(whole, rows, part)
         lse = (row_max.double() + row_sum.double().log2()).mul_(LN2).to(problem.dtype)  # rounded once
-        return problem.unstack(out).to(query.dtype), problem.unstack(lse)[..., 0], row_max, row_sum
+        return problem.unstack(out), problem.unstack(lse)[..., 0], row_max, row_sum
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -280,4 +280,6 @@ def attend(
     """Attention over tiles; the signature that every backend has."""
     problem = Problem(sizes_of(query, key), key.shape[1], options, accumulator(query.dtype), query.device)
     out, lse, _, _ = OnlineAttention.apply(query, key, value, options.bias, options.sink, problem)
-    return out, Aux(lse=lse if "lse" in options.aux else None)
+    # Rounded here and not before: the backward pass needs d_out . out to the accumulator's precision, or the gradient
+    # of a bias that is the same for every key would be the rounding error of the output instead of 0.
+    return out.to(query.dtype), Aux(lse=lse if "lse" in options.aux else None)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnkit.backends.common import Aux, Options, sizes_of, visible_table
+from attnkit.backends.common import Aux, Options, accumulator, sizes_of, visible_table
 from attnkit.backends.tiling import split
 from attnkit.masks import Causal, Mask, Sizes
 
@@ -29,7 +29,17 @@ def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> 
         return "F.scaled_dot_product_attention has no sink"
     if options.dropout:
         return "F.scaled_dot_product_attention draws dropout in its own way, which no other backend can repeat"
+    if _sums_rounded_terms(query, key, options):
+        return f"it sums the gradient of a broadcast bias from terms rounded to {query.dtype}"
     return None
+
+
+def _sums_rounded_terms(query: Tensor, key: Tensor, options: Options) -> bool:
+    """Is there a gradient that is summed over many scores after each was rounded to half precision?"""
+    bias = options.bias
+    if bias is None or not (bias.requires_grad and torch.is_grad_enabled()):
+        return False
+    return accumulator(query.dtype) != query.dtype and bias.shape != sizes_of(query, key)
 
 
 def wasteful(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
