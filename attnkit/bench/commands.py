@@ -13,6 +13,7 @@ class What(StrEnum):
     """What can be measured."""
 
     attention = "attention"
+    lab = "lab"
     grade = "grade"
     all = "all"
 
@@ -38,6 +39,10 @@ def bench(
         from attnkit.bench import attention
 
         rows += attention.suite()
+    if what in (What.lab, What.all):
+        from attnkit.bench import lab
+
+        rows += lab.suite()
     if what in (What.grade, What.all):
         from attnkit.bench import grading
 
