@@ -44,10 +44,16 @@ def test_interleaving_takes_as_many_samples_of_each_and_alternates_who_goes_firs
     assert "".join(calls[2:]) == "abbaabba"
 
 
-def test_samples_are_milliseconds() -> None:
-    ours, peer = interleaved(lambda: time.sleep(0.02), lambda: None, rounds=3)
-    assert 19 < min(ours) < 500
-    assert min(peer) < 19
+def test_samples_are_milliseconds_of_the_call_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def takes(seconds: float) -> None:
+        now[0] += seconds
+
+    ours, peer = interleaved(lambda: takes(0.02), lambda: takes(0.005), rounds=4)
+    assert ours == pytest.approx([20.0] * 4)
+    assert peer == pytest.approx([5.0] * 4)
 
 
 def test_json_holds_raw_samples_and_where_they_came_from() -> None:

@@ -30,11 +30,12 @@ def replace_directives(text: str, render: Callable[[Directive], str]) -> str:
     lines, out, i = text.splitlines(), [], 0
     while i < len(lines):
         opened = _OPEN.match(lines[i])
-        if not opened and not _CODE.match(lines[i]):
+        fenced = opened or _CODE.match(lines[i])
+        if not fenced:
             out.append(lines[i])
             i += 1
             continue
-        fence = opened["fence"] if opened else re.match(r"[`~]+", lines[i]).group()  # type: ignore[union-attr]  # one of the two matched
+        fence = fenced[1]
         end = _closing(lines, i, fence)
         if opened:
             out.append(render(_directive(opened, lines[i + 1 : end])))

@@ -86,8 +86,11 @@ def test_auto_always_finds_a_backend_and_stays_in_the_bound(
     example: Example, dtype: torch.dtype, aux: tuple[str, ...]
 ) -> None:
     verdicts = judge(run("auto", example, dtype, aux=aux), example, dtype)
-    known = dtype in DEVIATIONS.get(example.name, ((), ""))[0] and not aux  # then "auto" takes SDPA
-    assert known or all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
+    if not aux and dtype in DEVIATIONS.get(example.name, ((), ""))[0]:  # "auto" takes SDPA, and strays as it does
+        assert all(v.ok for v in verdicts if not v.result.startswith("d ")), "\n".join(map(str, verdicts))
+        assert all(v.largest <= 10 * v.largest_allowed for v in verdicts), "\n".join(map(str, verdicts))
+        return
+    assert all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
 
 
 @pytest.mark.parametrize(

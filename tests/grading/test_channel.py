@@ -63,7 +63,7 @@ def test_a_reply_in_turn(child: Child) -> None:
 def test_silence_is_a_timeout_and_stays_one(child: Child) -> None:
     start = time.monotonic()
     assert outcome(child, 0.2) == "timeout"
-    assert time.monotonic() - start < 10  # without a deadline it would wait for ever
+    assert time.monotonic() - start < 1.5
     os.write(child.replies, REPLY)  # too late: it must not be taken for the answer to the next question
     assert outcome(child) == "timeout"
 
@@ -71,7 +71,7 @@ def test_silence_is_a_timeout_and_stays_one(child: Child) -> None:
 def test_a_reader_that_stops_reading_does_not_block_the_parent(child: Child) -> None:
     start = time.monotonic()
     assert outcome(child, 0.3, size=2**22) == "timeout"  # far more than a pipe holds
-    assert time.monotonic() - start < 10  # without a deadline it would wait for ever
+    assert time.monotonic() - start < 1.5
 
 
 def test_an_end_is_died(child: Child) -> None:
