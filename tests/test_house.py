@@ -17,12 +17,13 @@ PACKAGE = ROOT / "attnkit"
 
 # From the ground up. A room may import from its own floor and from every floor below it.
 FLOORS = [
+    {"_optional"},
     {"masks", "positions"},
     {"backends", "kernels"},
     {"attention"},
     {"testing", "nn"},
     {"models", "variants", "viz"},
-    {"training", "generation", "data"},
+    {"training", "generation", "data", "integrations"},
     {"lab"},
     {"grading", "authoring", "bench"},
     {"cli"},
@@ -121,7 +122,9 @@ def test_the_lock_covers_every_dependency_and_pins_it() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lock), "the lock pins, and names no address"
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = settings["optional-dependencies"]
-    wanted = settings["dependencies"] + [d for extra in ("grade", "book", "test") for d in extras[extra]]
+    wanted = settings["dependencies"] + [
+        d for extra in ("models", "hf", "tensorboard", "grade", "book", "test") for d in extras[extra]
+    ]
     names = {re.split(r"[^\w.-]", d)[0].lower().replace("_", "-") for d in wanted} - {"attnkit"}
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lock}
     assert not names - locked
