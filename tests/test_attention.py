@@ -17,6 +17,7 @@ from attnkit.backends.dropout import keep_tile
 from attnkit.masks import Causal, Document, Padding, Prefix, Sizes, Window
 
 ALL = ("naive", "online", "sdpa")
+FORWARD = (*ALL, "inplace")  # when no gradient is wanted
 PACKED = Document([i // 16 for i in range(128)])
 
 
@@ -103,6 +104,18 @@ def test_auto_takes_the_first_that_can_and_explain_says_so(options: dict, taken:
         assert torch.equal(*first)
 
 
+def test_weights_without_a_gradient_are_made_in_place() -> None:
+    tensors = qkv()
+    assert explain(*tensors, aux=("weights",)).taken == "naive"
+    assert "gradient" in explain(*tensors, aux=("weights",)).verdicts["inplace"]
+    with torch.no_grad():
+        assert explain(*tensors, aux=("weights",)).taken == "inplace"
+        assert explain(*tensors).taken == "sdpa"
+        out, aux = attention(*tensors, aux=("weights",))
+    want, defined = attention(*tensors, aux=("weights",), backend="naive")
+    torch.testing.assert_close((out, aux.weights), (want.detach(), defined.weights.detach()))
+
+
 def seeded() -> dict:
     """Nothing but a fixed seed."""
     torch.manual_seed(3)
@@ -171,7 +184,7 @@ def test_what_is_hidden_cannot_leak(backend: str, poison: float, where: str) -> 
         torch.testing.assert_close(got, ideal)
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", FORWARD)
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("where", ["key", "value"])
 @pytest.mark.parametrize("mask", [Causal(), ~Window(0, 0) & Causal(), Window(2, 0), Padding([3, 6])], ids=repr)
@@ -190,9 +203,8 @@ def test_what_is_hidden_cannot_leak_without_a_gradient_either(
         assert torch.equal(attention(q, **sick, mask=mask, backend=backend)[blind], clean[blind])
 
 
-@pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize(("backend", "grad"), [*((name, True) for name in ALL), *((name, False) for name in FORWARD)])
 def test_padding_may_hold_anything(backend: str, dtype: torch.dtype, grad: bool) -> None:
     q, k, v = (x.detach().requires_grad_(grad) for x in qkv(dtype=dtype))
     out = attention(q, k, v, mask=Padding([4, 6]), backend=backend)

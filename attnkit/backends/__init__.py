@@ -13,7 +13,7 @@ from types import ModuleType
 from attnkit.backends.common import Aux, BackendUnsupported, Options
 
 # The order in which "auto" tries them: the fastest first, the one that can do everything last.
-ORDER = ("sdpa", "online", "naive")
+ORDER = ("sdpa", "online", "inplace", "naive")
 
 _loaded: dict[str, ModuleType] = {}
 

@@ -7,7 +7,18 @@ Students' own kernels can be held to the same standard:
         print(example.name, *judge(measured, example, torch.float32), sep="\\n  ")
 """
 
-from attnkit.testing.bound import Verdict, judge, oracle, run, yardstick
+from attnkit.testing.bound import Verdict, judge, oracle, run, run_without_gradients, yardstick
 from attnkit.testing.examples import EXAMPLES, Example, example, inputs
 
-__all__ = ["EXAMPLES", "Example", "Verdict", "example", "inputs", "judge", "oracle", "run", "yardstick"]
+__all__ = [
+    "EXAMPLES",
+    "Example",
+    "Verdict",
+    "example",
+    "inputs",
+    "judge",
+    "oracle",
+    "run",
+    "run_without_gradients",
+    "yardstick",
+]

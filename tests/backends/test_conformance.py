@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnkit import backends
-from attnkit.backends import sdpa, tiling
-from attnkit.testing import EXAMPLES, Example, inputs, judge, run
+from attnkit.backends import inplace, sdpa, tiling
+from attnkit.testing import EXAMPLES, Example, inputs, judge, run, run_without_gradients
 from attnkit.testing.examples import viewed
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -43,10 +43,13 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def declines(backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...]) -> str | None:
+def declines(
+    backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...], gradients: bool = True
+) -> str | None:
     """Why a backend cannot do an example, or None."""
     leaves = inputs(example, dtype)
-    return backends.load(backend).unsupported(*viewed(leaves, example), replace(example.options(leaves), aux=aux))
+    with torch.set_grad_enabled(gradients):
+        return backends.load(backend).unsupported(*viewed(leaves, example), replace(example.options(leaves), aux=aux))
 
 
 # With lse, its gradient flows as well; without it, nothing hides an error in the gradient of the output alone.
@@ -91,6 +94,38 @@ def test_auto_always_finds_a_backend_and_stays_in_the_bound(
         assert all(v.largest <= 10 * v.largest_allowed for v in verdicts), "\n".join(map(str, verdicts))
         return
     assert all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
+
+
+WEIGHTS = pytest.mark.parametrize("aux", [(), ("lse",), ("lse", "weights")], ids=["alone", "lse", "lse and weights"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("backend", backends.ORDER)
+@WEIGHTS
+def test_backend_is_as_exact_without_gradients(
+    backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...]
+) -> None:
+    """What a backend does when no gradient is wanted is another road through it, and gives the weights as well."""
+    if declines(backend, example, dtype, aux, gradients=False):
+        with pytest.raises(backends.BackendUnsupported, match="cannot"):
+            run_without_gradients(backend, example, dtype, aux)
+        return
+    verdicts = judge(run_without_gradients(backend, example, dtype, aux), example, dtype)
+    assert [v.result for v in verdicts] == ["out", *aux]
+    assert all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("scores", [1, 200, 1 << 30])
+def test_inplace_gives_the_same_whatever_it_works_on_at_a_time(
+    example: Example, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One head at a time, a few heads, and the whole batch."""
+    monkeypatch.setattr(inplace, "SCORES", scores)
+    if declines("inplace", example, torch.float32, ("weights",), gradients=False) is None:
+        verdicts = judge(run_without_gradients("inplace", example, torch.float32, ("weights",)), example, torch.float32)
+        assert all(v.ok for v in verdicts), "\n".join(map(str, verdicts))
 
 
 @pytest.mark.parametrize(
