@@ -181,7 +181,7 @@ def test_a_given_mask_decides_alone() -> None:
     assert torch.allclose(got, attention(*qkv()).transpose(1, 2), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("window", [1, 3, 6, 9])
+@pytest.mark.parametrize("window", [1, 3, 5, 6, 9])
 def test_a_window_without_a_mask_is_that_of_transformers(window: int) -> None:
     place = torch.arange(6)
     visible = sliding_window_causal_mask_function(window)(0, 0, place[:, None], place)[None, None]
@@ -212,6 +212,26 @@ def test_a_row_that_sees_nothing_gives_zero_in_value_and_gradient() -> None:
         assert query.grad is not None
         assert not query.grad[b, :, q].any()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (query, key, value))
+
+
+def test_numbers_of_a_mask_and_a_position_bias_add_up() -> None:
+    """Over whatever dtype the mask has; the least number of that dtype hides."""
+    numbers, bias = torch.randn(2, 2, 4, 6, 6, generator=torch.Generator().manual_seed(2)).unbind()
+    hidden = torch.eye(6, dtype=torch.bool)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        mask = numbers.to(dtype).masked_fill(hidden, torch.finfo(dtype).min)
+        got, _ = attention_forward(Layer(), *qkv(), mask, position_bias=bias)
+        expected = attention(*qkv(), bias=numbers.to(dtype) + bias, mask=~hidden)
+        assert torch.allclose(got, expected.transpose(1, 2), rtol=0, atol=1e-12)
+
+
+def test_no_table_is_made_where_position_alone_decides() -> None:
+    """Then a backend may skip what is hidden, instead of being told of each score."""
+    make = AttentionMaskInterface()["attnkit"]
+    assert make(batch_size=2, q_length=6, kv_length=6) is None
+    table = make(batch_size=2, q_length=2, kv_length=6, q_offset=4)
+    assert table.dtype == torch.bool
+    assert table.tolist() == [[[[True] * 5 + [False], [True] * 6]]] * 2
 
 
 def test_a_learned_bias_gets_its_gradient_even_when_it_is_zero() -> None:
