@@ -125,10 +125,10 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return value
 
 
-def check_width(name: str, value: object, x: Tensor) -> None:
+def check_width(name: str, value: int, x: Tensor, what: str = "x") -> None:
     """ValueError when the last axis of x has another width than the encoding was made for."""
     if x.shape[-1] != value:
-        raise ValueError(f"x has shape {tuple(x.shape)}; this encoding was made with {name}={value}, its last axis")
+        raise ValueError(f"{what} has shape {tuple(x.shape)}; its last axis must be {name}={value} wide")
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -23,8 +23,8 @@ def inverse_frequencies(width: int, base: int | float) -> Float[Tensor, " pairs"
 
 
 def angles(
-    positions: Int[Tensor, "#batch len"], inv_freq: Float[Tensor, " pairs"], dtype: torch.dtype
-) -> Float[Tensor, "#batch len pairs"]:
+    positions: Int[Tensor, "*len"], inv_freq: Float[Tensor, " pairs"], dtype: torch.dtype
+) -> Float[Tensor, "*len pairs"]:
     """position * inverse frequency, computed in `dtype`."""
     return positions[..., None].to(dtype) * inv_freq.to(dtype)
 
