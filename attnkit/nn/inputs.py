@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import no_type_check
 
+import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from attnkit.backends.validate import describe, is_number, refuse
 from attnkit.nn.cache import CrossCache, LayerCache
-from attnkit.positions.base import Position, check_count
+from attnkit.positions.base import Position, check_count, check_positions
 
 
 @no_type_check
@@ -73,6 +75,14 @@ def _check_kind(module: nn.Module, memory: Tensor | None, cache: object) -> None
             f"cache is a {type(cache).__name__} with reposition=True, but the positions of {type(position).__name__} "
             "are added to the embeddings, so cached keys cannot be given others"
         )
+
+
+@no_type_check
+def positions_or_count(name: str, given: Tensor | None, x: Tensor, start: int) -> Int[Tensor, "#batch len"]:
+    """The positions of x's tokens: those given, or counted from `start`."""
+    if given is None:
+        return torch.arange(start, start + x.shape[1], device=x.device)[None]
+    return check_positions(given, x.shape[0], x.shape[1], name)
 
 
 def check_cache(cache: CrossCache, memory: Tensor) -> tuple[Tensor, Tensor]:

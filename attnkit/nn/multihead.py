@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from attnkit.backends.common import Aux
 from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
-from attnkit.nn.inputs import check_cache, check_heads, check_inputs
-from attnkit.nn.recording import Recordable
-from attnkit.positions.base import Position, check_positions
+from attnkit.nn.cached import CachedAttention
+from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count
+from attnkit.positions.base import Position
 
 
-class MultiHeadAttention(Recordable):
+class MultiHeadAttention(CachedAttention):
     """Project to heads, attend, project back: (batch, q_len, d_model) -> (batch, q_len, d_model).
 
     - `kv_heads`: key and value heads, shared by groups of query heads. heads: MHA; 1: MQA; between: GQA.
@@ -134,18 +134,18 @@ class MultiHeadAttention(Recordable):
         """
         check_inputs(self, x, memory, value, cache)
         seen = cache.length if memory is None and cache is not None else 0
-        at = _positions("positions", positions, x, seen)
-        memory_at = None if memory is None else _positions("memory_positions", memory_positions, memory, 0)
+        at = positions_or_count("positions", positions, x, seen)
+        memory_at = None if memory is None else positions_or_count("memory_positions", memory_positions, memory, 0)
         if self.position is not None and self.position.acts_on == "embedding":
             x = self.position.embed(x, at)
             memory = None if memory is None else self.position.embed(memory, memory_at)
         query = self._split(self.query(x), self.heads, self.q_norm)
         if memory is None:
             mask = mask if cache is None else cache.restrict(mask, x.shape[1])
-            key, value, key_at = self._own(x, value, at, cache)
-            at = key_at[:, -x.shape[1] :]
+            key, value, at, key_at = self.own_keys(x, value, at, cache)
         else:
-            key, value, key_at = *self._read(memory, value, memory_at, cache), memory_at
+            key, value = self.memory_keys(memory, value, memory_at, cache)
+            key_at = memory_at
         query = query if self.position is None else self.position.rotate(query, at)
         out, extra = self._attend(query, key, value, at, key_at, mask, aux)
         out = self.out(out.transpose(1, 2).flatten(2))
@@ -158,34 +158,13 @@ class MultiHeadAttention(Recordable):
         x = x.view(*x.shape[:2], heads, -1)
         return (x if norm is None else norm(x)).transpose(1, 2)
 
-    def _project(
-        self, source: Tensor, value_source: Tensor | None
+    def project(
+        self,
+        source: Float[Tensor, "batch k_len d_key_input"],
+        value_source: Float[Tensor, "batch k_len d_value_input"] | None,
     ) -> tuple[Float[Tensor, "batch kv_heads k_len d"], Float[Tensor, "batch kv_heads k_len d_v"]]:
-        """Keys and values, not rotated."""
         value = self.value(source if value_source is None else value_source)
         return self._split(self.key(source), self.kv_heads, self.k_norm), self._split(value, self.kv_heads, None)
-
-    def _own(self, x: Tensor, value_source: Tensor | None, at: Tensor, cache: LayerCache | None):
-        """Keys, values and positions of all tokens that x attends to, itself included."""
-        key, value = self._project(x, value_source)
-        if self.position is not None and (cache is None or cache.rotated):
-            key = self.position.rotate(key, at)
-        if cache is None:
-            return key, value, at
-        key, value, key_at = cache.append(key, value, at)
-        if self.position is not None and not cache.rotated:
-            key = self.position.rotate(key, key_at)
-        return key, value, key_at
-
-    def _read(self, memory: Tensor, value_source: Tensor | None, memory_at: Tensor, cache: CrossCache | None):
-        """Keys and values of the memory, from the cache when they are there."""
-        if cache is not None and cache.filled:
-            return check_cache(cache, memory)
-        key, value = self._project(memory, value_source)
-        key = key if self.position is None else self.position.rotate(key, memory_at)
-        if cache is not None:
-            cache.store(key, value)
-        return key, value
 
     def _attend(
         self,
@@ -247,11 +226,3 @@ class MultiHeadAttention(Recordable):
 
     def extra_repr(self) -> str:
         return f"{self.d_model}, heads={self.heads}, kv_heads={self.kv_heads}, d_head={self.d_head}"
-
-
-@no_type_check
-def _positions(name: str, given: Tensor | None, x: Tensor, start: int) -> Int[Tensor, "#batch len"]:
-    """The positions of x's tokens: those given, or counted from `start`."""
-    if given is None:
-        return torch.arange(start, start + x.shape[1], device=x.device)[None]
-    return check_positions(given, x.shape[0], x.shape[1], name)

@@ -69,13 +69,12 @@ class SlidingCache(LayerCache):
         return x if n <= self.sinks + last else torch.cat([x[:, :, : self.sinks], x[:, :, n - last :]], dim=2)
 
     def restrict(self, mask: Mask | Tensor | None, q_len: int) -> Mask | Tensor | None:
-        if isinstance(mask, Tensor):
-            mask = Dense(mask)
+        rule = Dense(mask) if isinstance(mask, Tensor) else mask
         if q_len > 1 and self.length + q_len > self.sinks + self.window:
             near = Window(self.window - 1, None, align="lower_right") | Prefix(self.sinks)
-            mask = near if mask is None else mask & near
+            rule = near if rule is None else rule & near
         gone = self.length - (self.sinks + self.window - 1)
-        return mask if mask is None or gone <= 0 else Remaining(mask, self.sinks, gone)
+        return rule if rule is None or gone <= 0 else Remaining(rule, self.sinks, gone)
 
     def crop(self, length: int) -> None:
         if self.held < self.length and length != self.length:
