@@ -16,6 +16,8 @@ from attnkit.generation.result import Hypothesis
 from attnkit.generation.stepper import Stepper
 
 
+# Fields are checked by hand, so that a caller sees our words.
+@no_type_check
 @dataclass(frozen=True)
 class Beam:
     """Beam search, with the choices that Hugging Face's `generate` makes, so that it finds the same hypotheses.
@@ -27,9 +29,9 @@ class Beam:
     - Score: the sum divided by length ** `length_penalty` (`normalize="length"`), or by
       ((5 + length) / 6) ** `length_penalty` (`normalize="gnmt"`; arXiv:1609.08144, eq. 14), where length counts the
       generated tokens with the end of sequence. 0 compares plain sums; more of it favours long hypotheses.
-    - `early_stopping`: when is a prompt whose pool is full done? True: at once. False: when its best running hypothesis,
-      scored as if it ended now, is no better than the worst in the pool. "never": as False, but under a positive
-      penalty it is scored as if it came to `max_new` tokens at no cost, so that nothing it may become is missed.
+    - `early_stopping`: when is a prompt whose pool is full done? True: at once. False: when its best running
+      hypothesis, scored as if it ended now, is no better than the worst in the pool. "never": as False, but under a
+      positive penalty scored as if it came to `max_new` tokens at no cost, so that nothing it may become is missed.
     - `n_best`: how many hypotheses to return for each prompt, `width` at most. There may be fewer if no more exist.
     """
 
@@ -39,7 +41,6 @@ class Beam:
     early_stopping: bool | Literal["never"] = False
     n_best: int = 1
 
-    @no_type_check
     def __post_init__(self) -> None:
         check_count("width", self.width)
         check_count("n_best", self.n_best)

@@ -1,7 +1,7 @@
 """Filters of the next token's logits. Each returns new logits; a token that it forbids gets -inf.
 
 They equal Hugging Face's logits processors in the values and in the set of tokens kept, and apply to the last axis.
-`Sample` composes them in the order of this file.
+`Sample` composes them in the order of this file. Numbers are checked by hand, so that a caller sees our words.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def check_count(name: str, k: int) -> None:
         raise ValueError(f"{name} is {k!r}; it must be a whole number, 1 or more")
 
 
+@no_type_check
 def penalize_repetition(
     logits: Float[Tensor, "*rows vocab"], seen: Bool[Tensor, "*rows vocab"], penalty: int | float
 ) -> Float[Tensor, "*rows vocab"]:
@@ -49,12 +50,14 @@ def penalize_repetition(
     return logits.where(~seen, (logits * penalty).where(logits < 0, logits / penalty))
 
 
+@no_type_check
 def temperature(logits: Float[Tensor, "*rows vocab"], t: int | float) -> Float[Tensor, "*rows vocab"]:
     """logits / t: below 1 the likely tokens gain, above 1 the unlikely ones."""
     check_positive("temperature", t, "; the limit at 0 is Greedy()")
     return logits / t
 
 
+@no_type_check
 def top_k(logits: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows vocab"]:
     """Keep the k most likely tokens (arXiv:1805.04833, 5.1), and all that tie with the last of them.
 
@@ -70,6 +73,7 @@ def top_k(logits: Float[Tensor, "*rows vocab"], k: int) -> Float[Tensor, "*rows 
     return logits.masked_fill(logits < logits.topk(k).values[..., -1:], FORBIDDEN)
 
 
+@no_type_check
 def top_p(logits: Float[Tensor, "*rows vocab"], p: int | float) -> Float[Tensor, "*rows vocab"]:
     """Keep the fewest most likely tokens whose probabilities sum to p or more (nucleus, arXiv:1904.09751, eq. 2).
 
@@ -89,6 +93,7 @@ def top_p(logits: Float[Tensor, "*rows vocab"], p: int | float) -> Float[Tensor,
     return logits.masked_fill(drop.scatter(-1, order, drop), FORBIDDEN)
 
 
+@no_type_check
 def min_p(logits: Float[Tensor, "*rows vocab"], p: int | float) -> Float[Tensor, "*rows vocab"]:
     """Keep the tokens at least p times as likely as the most likely one (arXiv:2407.01082).
 

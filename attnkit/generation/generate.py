@@ -59,7 +59,7 @@ def generate(
     prompts = read_prompts(prompt, lengths, pad, _device(model))
     _check_ids(prompts, model)
     cache = _cache(model, cache, prompts, max_new, window, sinks)
-    _check_context(prompts, model, max_new, 0 if cache is None else cache.length)
+    _check_context(prompts, model, max_new, cache)
     if max_new == 0:
         return Generated([[Hypothesis()] for _ in prompts.lengths])
     with torch.inference_mode(), evaluating(model):
@@ -106,11 +106,12 @@ def _check_ids(prompts: Prompts, model: Any) -> None:
         )
 
 
-def _check_context(prompts: Prompts, model: Any, max_new: int, held: int) -> None:
+def _check_context(prompts: Prompts, model: Any, max_new: int, cache: Any) -> None:
     """Raise ValueError when the longest prompt, and what is to come, has more positions than the model."""
     context = getattr(model, "context", None)
-    if context is None:
+    if context is None or any(not slot.self.rotated for slot in _slots(cache)):  # or positions start anew in the cache
         return
+    held = 0 if cache is None else cache.length
     longest = max(prompts.lengths)
     before = f" after the {held} in the cache" if held else ""
     if held + longest > context:
@@ -132,20 +133,33 @@ def _cache(model: LanguageModel, cache: Any, prompts: Prompts, max_new: int, win
         raise ValueError(f"cache is {cache!r}; it must be one of {KINDS}, None, or a cache of the model's")
     if cache != "sliding" and (window is not None or sinks):
         raise ValueError(f"window and sinks belong to cache='sliding'; cache is {cache!r}")
-    if cache == "sliding":
-        if window is None:
-            raise ValueError("cache='sliding' needs window=, the number of tokens to hold")
-        if prompts.ragged:
-            raise ValueError(
-                f"prompts of lengths {prompts.lengths} cannot share a sliding cache: padding would fill the window of "
-                "the shorter ones; generate them one by one"
-            )
-        return model.new_cache("sliding", window=window, sinks=sinks)
+    if cache == "sliding" and window is None:
+        raise ValueError("cache='sliding' needs window=, the number of tokens to hold")
+    if cache == "dynamic":
+        return model.new_cache("dynamic")
     if cache == "static":
         return model.new_cache("static", length=prompts.ids.shape[1] + max(max_new - 1, 0))
-    if cache is not None and not isinstance(cache, str) and cache.length and prompts.ragged:
+    if cache == "sliding":
+        cache = model.new_cache("sliding", window=window, sinks=sinks)
+    if cache is not None and prompts.ragged:
+        _check_ragged(cache, prompts)
+    return cache
+
+
+def _check_ragged(cache: Any, prompts: Prompts) -> None:
+    """Raise ValueError for a cache in which the padding of shorter prompts would not stay out of sight."""
+    if cache.length:
         raise ValueError(
             f"prompts of lengths {prompts.lengths} cannot continue a cache that holds {cache.length} tokens already; "
             "give them one length"
         )
-    return model.new_cache("dynamic") if cache == "dynamic" else cache
+    if any(getattr(slot.self, "sinks", 0) for slot in _slots(cache)):
+        raise ValueError(
+            f"prompts of lengths {prompts.lengths} cannot share a sliding cache with sinks: those of the shorter ones "
+            "would be padding; generate them one by one"
+        )
+
+
+def _slots(cache: Any) -> list[Any]:
+    """The layers' caches, of a cache that lets them be seen."""
+    return list(cache) if hasattr(cache, "__iter__") else []

@@ -26,13 +26,14 @@ class Stop:
     eos: tuple[int, ...] = ()
 
 
+# Fields are checked by hand, so that a caller sees our words.
+@no_type_check
 @dataclass(frozen=True)
 class Greedy:
     """Always the most likely token. `repetition_penalty` above 1 makes tokens seen before less likely."""
 
     repetition_penalty: int | float = 1.0
 
-    @no_type_check
     def __post_init__(self) -> None:
         check_positive("repetition_penalty", self.repetition_penalty)
 

@@ -15,6 +15,8 @@ from attnkit.generation.result import Hypothesis
 from attnkit.generation.stepper import Stepper
 
 
+# Fields are checked by hand, so that a caller sees our words.
+@no_type_check
 @dataclass(frozen=True)
 class Sample:
     """Tokens at random: first the repetition penalty, then temperature, top-k, top-p and min-p, in this order.
@@ -32,7 +34,6 @@ class Sample:
     n: int = 1
     generator: torch.Generator | None = None
 
-    @no_type_check
     def __post_init__(self) -> None:
         filters.check_positive("temperature", self.temperature, "; the limit at 0 is Greedy()")
         filters.check_positive("repetition_penalty", self.repetition_penalty)
@@ -83,4 +84,5 @@ def draw(logits: Float[Tensor, "rows vocab"], uniform: Float[Tensor, " rows"]) -
     """
     heights = logits.double().softmax(-1).cumsum(-1)
     # right=True: the first token whose share ends beyond the number, so that a share of width 0 is never hit.
-    return torch.searchsorted(heights, (uniform.double() * heights[:, -1])[:, None], right=True)[:, 0]
+    found = torch.searchsorted(heights, (uniform.double() * heights[:, -1])[:, None], right=True)[:, 0]
+    return found.clamp(max=logits.shape[1] - 1)  # NaN logits lead past the end; they are reported by the caller
