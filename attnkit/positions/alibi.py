@@ -24,7 +24,7 @@ class ALiBi(Position):
     - not symmetric: future keys, which a causal mask hides, have the bias 0.
 
     >>> ALiBi(heads=8)(torch.tensor([[2]]), torch.tensor([[0, 1, 2, 3]]))[0, 0].tolist()
-    [[-1.0, -0.5, -0.0, -0.5]]
+    [[-1.0, -0.5, 0.0, -0.5]]
     """
 
     acts_on: ClassVar[Place] = "scores"

@@ -88,7 +88,7 @@ class Rotary(Position):
         check_positions(positions, x.shape[0], x.shape[2])
         cos, sin = self._recall(positions, wide(x.dtype), self._tables)
         turning = x if self.width == self.d_head else x[..., : self.width]
-        turned = (turning * cos + self._partners(turning) * sin).to(x.dtype)
+        turned = (turning * cos).addcmul_(self._partners(turning), sin).to(x.dtype)
         return turned if self.width == self.d_head else torch.cat([turned, x[..., self.width :]], dim=-1)
 
     def _tables(
@@ -112,7 +112,7 @@ class Rotary(Position):
         """Each entry replaced by the other of its pair."""
         if self.layout == "half":
             return x.roll(self.width // 2, dims=-1)
-        return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        return arrange(x[..., 1::2], x[..., ::2], "interleaved")
 
     def extra_repr(self) -> str:
         part = "" if self.width == self.d_head else f", width={self.width}"

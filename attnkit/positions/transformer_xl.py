@@ -66,6 +66,8 @@ class TransformerXL(Position):
     ) -> Float[Tensor, "batch heads q_len k_len"]:
         check_width("d_head", self.d_head, query, "query")
         check_heads(query, self.heads)
+        if not key.shape[1] or self.heads % key.shape[1]:
+            raise ValueError(f"key has shape {tuple(key.shape)}; its {key.shape[1]} heads must divide {self.heads}")
         check_scores(query, key, q_positions, k_positions)
         asking = query + self.v.to(query.dtype)[:, None]
         way = self._by_shift if consecutive(q_positions) and consecutive(k_positions) else self._by_gather
@@ -130,7 +132,9 @@ def relative_shift(
 
 
 def consecutive(positions: Int[Tensor, "#batch len"]) -> bool:
-    """Are these p, p + 1, p + 2, ..., the same for every sequence? Not where nothing can be read, or nothing is."""
-    if positions.is_meta or torch.compiler.is_compiling() or positions.shape[0] != 1 or not positions.numel():
+    """Are these p, p + 1, p + 2, ..., the same for every sequence? Taken for granted where there are no values."""
+    if positions.is_meta:
+        return True
+    if torch.compiler.is_compiling() or positions.shape[0] != 1 or not positions.numel():
         return False
     return bool((positions.diff(dim=-1) == 1).all())
