@@ -20,14 +20,20 @@ def check_heads(d_model, heads, kv_heads, d_head, dropout, position) -> tuple[in
         check_count(name, number)
     if d_head is None and d_model % heads:
         raise ValueError(f"heads is {heads}; it must divide d_model, {d_model}, unless d_head is given")
-    kv_heads = heads if kv_heads is None else check_count("kv_heads", kv_heads)
+    kv_heads = width_or("kv_heads", kv_heads, heads)
     if heads % kv_heads:
         raise ValueError(f"kv_heads is {kv_heads}; it must divide heads, {heads}")
     if not (is_number(dropout) and 0 <= dropout < 1):
         refuse("dropout", dropout, "a probability: at least 0 and below 1")
     if position is not None and not isinstance(position, Position):
         refuse("position", position, "an encoding of attnkit.positions, such as Rotary(d_head)")
-    return kv_heads, d_model // heads if d_head is None else check_count("d_head", d_head)
+    return kv_heads, width_or("d_head", d_head, d_model // heads)
+
+
+@no_type_check
+def width_or(name: str, given: int | None, default: int) -> int:
+    """The width given, or the default."""
+    return default if given is None else check_count(name, given)
 
 
 @no_type_check

@@ -20,7 +20,7 @@ from attnkit.backends.common import Aux
 from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
 from attnkit.nn.cached import CachedAttention
-from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count
+from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count, width_or
 from attnkit.positions.base import Position
 
 
@@ -88,8 +88,9 @@ class MultiHeadAttention(CachedAttention):
         super().__init__()
         self.d_model, self.heads = d_model, heads
         self.kv_heads, self.d_head = check_heads(d_model, heads, kv_heads, d_head, dropout, position)
-        self.d_value = d_value or self.d_head
-        self.d_key_input, self.d_value_input = d_key_input or d_model, d_value_input or d_model
+        self.d_value = width_or("d_value", d_value, self.d_head)
+        self.d_key_input = width_or("d_key_input", d_key_input, d_model)
+        self.d_value_input = width_or("d_value_input", d_value_input, d_model)
         self.query = nn.Linear(d_model, heads * self.d_head, bias=bias)
         self.key = nn.Linear(self.d_key_input, self.kv_heads * self.d_head, bias=bias)
         self.value = nn.Linear(self.d_value_input, self.kv_heads * self.d_value, bias=bias)
