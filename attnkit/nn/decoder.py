@@ -68,6 +68,13 @@ class DecoderLayer(nn.Module):
         x = self.norm_cross(x + read(x))
         return self.norm_feed_forward(x + feed(x))
 
+    @classmethod
+    def from_torch(cls, other: nn.TransformerDecoderLayer) -> DecoderLayer:
+        """The same layer as torch's, with its weights copied; the batch comes first here."""
+        from attnkit.nn.from_torch import decoder_layer
+
+        return decoder_layer(other)
+
 
 class Decoder(nn.Module):
     """`config.layers` decoder layers, and after pre-norm layers one more norm; `position` as in Encoder."""

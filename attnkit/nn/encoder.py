@@ -98,6 +98,13 @@ class EncoderLayer(nn.Module):
         x = self.norm_attention(x + attend(x))
         return self.norm_feed_forward(x + feed(x))
 
+    @classmethod
+    def from_torch(cls, other: nn.TransformerEncoderLayer) -> EncoderLayer:
+        """The same layer as torch's, with its weights copied; the batch comes first here."""
+        from attnkit.nn.from_torch import encoder_layer
+
+        return encoder_layer(other)
+
 
 class Encoder(nn.Module):
     """`config.layers` encoder layers. After pre-norm layers the stream is normalised once more, unless told otherwise.

@@ -87,7 +87,7 @@ class Transformer(nn.Module):
 
     @classmethod
     def from_torch(cls, other: nn.Transformer) -> Transformer:
-        """The same model as torch's, with its weights copied; the batch comes first here. See attnkit.nn.from_torch."""
+        """The same model as torch's, with its weights copied; the batch comes first here."""
         from attnkit.nn.from_torch import transformer
 
         return transformer(other)
