@@ -22,7 +22,7 @@ from attnkit.backends.validate import refuse
 from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
 from attnkit.nn.cached import CachedAttention
-from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count
+from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count, width_or
 from attnkit.positions import Position, Rotary
 from attnkit.positions.base import check_count
 
@@ -94,10 +94,11 @@ class LatentAttention(CachedAttention):
             refuse("position", position, "an encoding that rotates queries and keys, such as Rotary(d_rope)")
         self.d_model = self.d_key_input = self.d_value_input = d_model
         self.heads, self.d_head, self.d_rope, self.d_latent = heads, d_head, d_rope, d_latent
-        self.d_value = d_head if d_value is None else check_count("d_value", d_value)
-        self.query_down = nn.Linear(d_model, d_query_latent, bias=bias) if d_query_latent else None
-        self.query_norm = nn.RMSNorm(d_query_latent, eps=eps) if d_query_latent else None
-        self.query = nn.Linear(d_query_latent or d_model, heads * (d_head + d_rope), bias=False)
+        self.d_value = width_or("d_value", d_value, d_head)
+        d_query = width_or("d_query_latent", d_query_latent, d_model)  # what queries are projected from
+        self.query_down = nn.Linear(d_model, d_query, bias=bias) if d_query_latent else None
+        self.query_norm = nn.RMSNorm(d_query, eps=eps) if d_query_latent else None
+        self.query = nn.Linear(d_query, heads * (d_head + d_rope), bias=False)
         self.down = nn.Linear(d_model, d_latent + d_rope, bias=bias)  # W^DKV and W^KR
         self.latent_norm = nn.RMSNorm(d_latent, eps=eps)
         self.key_up = nn.Linear(d_latent, heads * d_head, bias=False)
