@@ -1,7 +1,17 @@
 """Where do tokens stand? One encoding per file, behind one protocol (`Position`).
 
-An encoding acts on the embedding (`OneHot`, `Learned`, `Sinusoidal`), on queries and keys (`Rotary`), or on the scores
-(`Shaw`, `TransformerXL`, `T5`, `ALiBi`); those of the last two kinds know only distances.
+| encoding        | acts on        | learns       | beyond the trained length            |
+|-----------------|----------------|--------------|--------------------------------------|
+| `OneHot`        | embedding      |              | an error: there is no unit vector    |
+| `Learned`       | embedding      | a table      | an error: the table ends             |
+| `Sinusoidal`    | embedding      |              | defined                              |
+| `Rotary`        | query, key     |              | defined, or stretched by a `scaling` |
+| `Shaw`          | scores, output | 1-2 tables   | all far distances are one            |
+| `TransformerXL` | scores         | W_R, u, v    | defined                              |
+| `T5`            | scores         | a table      | all far distances are one            |
+| `ALiBi`         | scores         |              | what it was made for                 |
+
+Those that act on queries and keys or on the scores know distances only, not places.
 """
 
 from attnkit.positions.alibi import ALiBi, alibi_slopes

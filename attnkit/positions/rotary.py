@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attnkit.positions.base import Place, Position, bounds, check_count, check_positions, check_width, wide
+from attnkit.positions.base import Place, Position, check_count, check_positions, check_width, wide
 from attnkit.positions.rotary_scaling import Scaling
 from attnkit.positions.waves import Layout, Recall, angles, arrange, check_layout, inverse_frequencies
 
@@ -103,10 +103,9 @@ class Rotary(Position):
 
     def _frequencies(self, positions: Int[Tensor, "#batch len"]) -> Float[Tensor, " pairs"]:
         """The inverse frequencies for these positions."""
-        if self.scaling is None or not self.scaling.by_length:
+        if self.scaling is None or not self.scaling.by_length or positions.is_meta or not positions.numel():
             return self.inv_freq
-        reach = bounds(positions)
-        return self.inv_freq if reach is None else self.scaling(self.inv_freq, self.base, reach[1] + 1)
+        return self.scaling(self.inv_freq, self.base, int(positions.max()) + 1)
 
     def _partners(self, x: Float[Tensor, "batch heads len width"]) -> Float[Tensor, "batch heads len width"]:
         """Each entry replaced by the other of its pair."""

@@ -170,6 +170,17 @@ def test_token_by_token_is_all_at_once() -> None:
     assert torch.allclose(torch.cat(steps, dim=2), whole, atol=1e-5)
 
 
+def test_nothing_that_is_remembered_enters_a_compiled_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be a constant there. (Traced for real, the annotations that tests enforce would break the graph.)"""
+    rotary, x, at = Rotary(8), draw(1, 1, 3, 8), torch.arange(3)[None]
+    expected = rotary.rotate(x, at)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for _ in range(2):
+        with Count("sin") as sines:
+            assert torch.equal(rotary.rotate(x, at), expected)
+        assert sines.times == 1
+
+
 def test_follows_autocast() -> None:
     """Queries are in half precision under autocast; angles stay in float32."""
     x, at = draw(1, 1, 3, 8, dtype=torch.bfloat16), torch.arange(4000, 4003)[None]
