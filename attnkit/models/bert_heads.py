@@ -18,11 +18,32 @@ from attnkit.models.initial import initialize
 from attnkit.models.pretrained import Pretrained
 from attnkit.nn.feedforward import FUNCTIONS
 
-Visible = Mask | Bool[Tensor, "#batch #heads #len len"] | None
-Positions = Int[Tensor, "#batch len"] | None
+
+class Head(Pretrained):
+    """A BERT and what is made of its last layer: a subclass says it in `read`."""
+
+    config: BERTConfig
+    config_class = BERTConfig
+    family = "bert"
+    bert: BERT
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch len"],
+        types: Int[Tensor, "batch len"] | None = None,
+        *,
+        mask: Mask | Bool[Tensor, "#batch #heads #len len"] | None = None,
+        positions: Int[Tensor, "#batch len"] | None = None,
+    ) -> Float[Tensor, "batch ... logits"]:
+        """The logits that `read` gives, a row for each token or for each sequence. The arguments are BERT's."""
+        return self.read(self.bert(ids, types, mask=mask, positions=positions))
+
+    def read(self, hidden: Float[Tensor, "batch len d_model"]) -> Float[Tensor, "batch ... logits"]:
+        """The logits of what each token has become."""
+        raise NotImplementedError
 
 
-class MaskedLanguageModel(Pretrained):
+class MaskedLanguageModel(Head):
     """hidden -> norm(gelu(linear(hidden))) -> logits over the vocabulary, by the embedding and a bias.
 
     Devlin et al. 2018, arXiv:1810.04805, section 3.1, task 1.
@@ -31,10 +52,6 @@ class MaskedLanguageModel(Pretrained):
     >>> model(torch.tensor([[5, 3, 8]])).shape
     torch.Size([1, 3, 100])
     """
-
-    config: BERTConfig
-    config_class = BERTConfig
-    family = "bert"
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -45,31 +62,18 @@ class MaskedLanguageModel(Pretrained):
         self.bias = nn.Parameter(torch.zeros(config.vocab))
         initialize(self.transform)
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch len"],
-        types: Int[Tensor, "batch len"] | None = None,
-        *,
-        mask: Visible = None,
-        positions: Positions = None,
-    ) -> Float[Tensor, "batch len vocab"]:
-        """The logits of the word that belongs at each position. Arguments are those of BERT."""
-        hidden = self.bert(ids, types, mask=mask, positions=positions)
+    def read(self, hidden: Float[Tensor, "batch len d_model"]) -> Float[Tensor, "batch len vocab"]:
         hidden = self.norm_head(FUNCTIONS[self.config.activation](self.transform(hidden)))
         return self.bert.embedding.logits(hidden) + self.bias
 
 
-class SequenceClassifier(Pretrained):
+class SequenceClassifier(Head):
     """The pooled first token -> dropout -> one logit for each label. Devlin et al. 2018, figure 4 (a, b).
 
     >>> model = SequenceClassifier(BERTConfig(vocab=100, d_model=16, heads=2, layers=2, d_hidden=64, labels=3)).eval()
     >>> model(torch.tensor([[5, 3, 8]])).shape
     torch.Size([1, 3])
     """
-
-    config: BERTConfig
-    config_class = BERTConfig
-    family = "bert"
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -79,30 +83,17 @@ class SequenceClassifier(Pretrained):
         self.head = nn.Linear(config.d_model, config.labels)
         initialize(self.head)
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch len"],
-        types: Int[Tensor, "batch len"] | None = None,
-        *,
-        mask: Visible = None,
-        positions: Positions = None,
-    ) -> Float[Tensor, "batch labels"]:
-        """The logits of each sequence's labels. Arguments are those of BERT."""
-        hidden = self.bert(ids, types, mask=mask, positions=positions)
+    def read(self, hidden: Float[Tensor, "batch len d_model"]) -> Float[Tensor, "batch labels"]:
         return self.head(self.dropout(self.bert.pool(hidden)))
 
 
-class TokenClassifier(Pretrained):
+class TokenClassifier(Head):
     """Each token -> dropout -> one logit for each label. Devlin et al. 2018, figure 4 (d).
 
     >>> model = TokenClassifier(BERTConfig(vocab=100, d_model=16, heads=2, layers=2, d_hidden=64, labels=5)).eval()
     >>> model(torch.tensor([[5, 3, 8]])).shape
     torch.Size([1, 3, 5])
     """
-
-    config: BERTConfig
-    config_class = BERTConfig
-    family = "bert"
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -112,14 +103,5 @@ class TokenClassifier(Pretrained):
         self.head = nn.Linear(config.d_model, config.labels)
         initialize(self.head)
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch len"],
-        types: Int[Tensor, "batch len"] | None = None,
-        *,
-        mask: Visible = None,
-        positions: Positions = None,
-    ) -> Float[Tensor, "batch len labels"]:
-        """The logits of each token's labels. Arguments are those of BERT."""
-        hidden = self.bert(ids, types, mask=mask, positions=positions)
+    def read(self, hidden: Float[Tensor, "batch len d_model"]) -> Float[Tensor, "batch len labels"]:
         return self.head(self.dropout(hidden))

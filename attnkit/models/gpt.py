@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnkit.masks import Mask
+from attnkit.models.decoder_only import DecoderOnly
 from attnkit.models.initial import as_published, initialize
-from attnkit.models.pretrained import Pretrained
 from attnkit.nn import Config, Embedding, Encoder, KVCache, causal
 from attnkit.nn.config import Activation
 from attnkit.positions import Learned
@@ -40,7 +40,7 @@ class GPTConfig(Config):
         self.check_count("context")
 
 
-class GPT(Pretrained):
+class GPT(DecoderOnly):
     """tokens -> embedding + position -> [x + attention(norm(x)); x + feed_forward(norm(x))] * layers -> norm -> logits.
 
     Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3; the figure is figure 1 of
@@ -58,20 +58,13 @@ class GPT(Pretrained):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
+        self.context = config.context
         self.embedding = Embedding(config.vocab, config.d_model)
         self.position = Learned(config.context, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.decoder = Encoder(config)  # only the causal mask makes a decoder of it
         as_published(self.decoder)
         initialize(self, layers=config.layers)
-
-    @property
-    def vocab(self) -> int:
-        return self.config.vocab
-
-    @property
-    def context(self) -> int:
-        return self.config.context
 
     def forward(
         self,
@@ -94,7 +87,3 @@ class GPT(Pretrained):
         x = self.dropout(self.position.embed(self.embedding(ids), positions))
         x = self.decoder(x, mask=causal(mask, ids.shape[1], cache), positions=positions, cache=cache)
         return self.embedding.logits(x[:, -1:] if last else x)
-
-    def new_cache(self, kind: str = "dynamic", **options) -> KVCache:
-        """An empty cache for this model; `attnkit.nn.KVCache` has the kinds and their options."""
-        return KVCache(self.config.layers, kind=kind, **options)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attnkit import positions as encodings
 from attnkit.masks import Mask, Window
+from attnkit.models.decoder_only import DecoderOnly
 from attnkit.models.initial import as_published, initialize
-from attnkit.models.pretrained import Pretrained
 from attnkit.nn import Config, Embedding, Encoder, KVCache, causal
 from attnkit.nn.config import Activation, Norm
 from attnkit.positions import Rotary
@@ -62,7 +62,7 @@ class LlamaConfig(Config):
         return super().to_dict() | named
 
 
-class Llama(Pretrained):
+class Llama(DecoderOnly):
     """tokens -> embedding -> [x + attention(norm(x)); x + swiglu(norm(x))] * layers -> norm -> logits.
 
     Touvron et al. 2023, arXiv:2302.13971, section 2.2; grouped queries since arXiv:2307.09288, section 2.2.
@@ -75,7 +75,6 @@ class Llama(Pretrained):
     config: LlamaConfig
     config_class = LlamaConfig
     family = "llama"
-    context = None  # angles exist at every position
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -87,10 +86,6 @@ class Llama(Pretrained):
         self.head = None if config.tied else nn.Linear(config.d_model, config.vocab, bias=False)
         as_published(self.decoder, qkv=config.qkv_bias, out=config.out_bias, mlp=config.mlp_bias)
         initialize(self)
-
-    @property
-    def vocab(self) -> int:
-        return self.config.vocab
 
     def forward(
         self,
@@ -119,7 +114,3 @@ class Llama(Pretrained):
             return mask
         near = Window(window - 1, 0, align="lower_right")
         return near if mask is None else mask & near
-
-    def new_cache(self, kind: str = "dynamic", **options) -> KVCache:
-        """An empty cache for this model; `attnkit.nn.KVCache` has the kinds and their options."""
-        return KVCache(self.config.layers, kind=kind, **options)

@@ -111,7 +111,7 @@ def test_every_model_reads_the_file_of_pretraining(batch, tmp_path) -> None:
     assert apart(MaskedLanguageModel.from_pretrained(folder)(batch["ids"], batch["types"]), expected) <= 1e-5
     hidden = BERT.from_pretrained(folder)(batch["ids"], batch["types"])
     assert apart(hidden, theirs.bert(batch["ids"], token_type_ids=batch["types"]).last_hidden_state) <= 1e-5
-    with pytest.raises(ValueError, match=r"missing \(2\):\n    classifier.bias \(for head.bias\)\n.*\n.*fresh="):
+    with pytest.raises(ValueError, match=r"missing \(2\):\n    classifier.weight \(for head.weight\)\n.*\n.*fresh="):
         SequenceClassifier.from_pretrained(folder)
     fresh = SequenceClassifier.from_pretrained(folder, fresh=("head",), labels=7)
     assert fresh(batch["ids"]).shape == (3, 7)
@@ -119,9 +119,22 @@ def test_every_model_reads_the_file_of_pretraining(batch, tmp_path) -> None:
 
 
 @torch.no_grad()
+def test_a_fresh_head_takes_the_place_of_one_for_another_task(batch, tmp_path) -> None:
+    folder = saved(published(BertForSequenceClassification), tmp_path)
+    with pytest.raises(ValueError, match=r"classifier.bias has shape \(5,\); head.bias needs \(3,\)"):
+        SequenceClassifier.from_pretrained(folder, labels=3)
+    old = SequenceClassifier.from_pretrained(folder)
+    torch.manual_seed(1)
+    new = SequenceClassifier.from_pretrained(folder, fresh=("head",), labels=3)
+    assert new(batch["ids"]).shape == (3, 3)
+    assert new.head.weight.std() < 0.05 < old.head.weight.std()
+    assert torch.equal(new.bert.pool(new.bert(batch["ids"])), old.bert.pool(old.bert(batch["ids"])))
+
+
+@torch.no_grad()
 def test_an_encoder_without_a_pooler(batch, tmp_path) -> None:
     folder = saved(published(BertForMaskedLM), tmp_path)
-    with pytest.raises(ValueError, match=r"missing \(2\):\n    pooler.dense.bias \(for pooler.bias\)"):
+    with pytest.raises(ValueError, match=r"missing \(2\):\n    pooler.dense.weight \(for pooler.weight\)"):
         BERT.from_pretrained(folder)
     bare = BERT.from_pretrained(folder, pooler=False)
     with pytest.raises(ValueError, match="this BERT has no pooler: its config says pooler=False"):

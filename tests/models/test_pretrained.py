@@ -1,54 +1,36 @@
-"""Files: what is read, what is refused and in which words, and what is written."""
+"""Files that are read: as they are published, in every precision, and our own; and nothing half written."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForPreTraining, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import BertConfig, BertForPreTraining, LlamaForCausalLM
 from transformers import LlamaConfig as TheirLlamaConfig
 
-from attnkit.models import BERT, GPT, GPTConfig, Llama, LlamaConfig, MaskedLanguageModel
-from attnkit.models.weights import files
-from tests.models.twins import HEADS, LAYERS, VOCAB, WIDTH, apart, ids, saved, stirred
+import attnkit.models
+from attnkit.models import (
+    BERT,
+    GPT,
+    GPTConfig,
+    Llama,
+    LlamaConfig,
+    MaskedLanguageModel,
+)
+from attnkit.models.weights import bert as bert_weights
+from attnkit.models.weights import gpt2 as gpt2_weights
+from attnkit.models.weights import llama as llama_weights
+from attnkit.models.weights.published import Published
+from tests.models.twins import HEADS, LAYERS, VOCAB, WIDTH, apart, edit, ids, refused, saved, settings, stirred
 
 SIZES = {"d_model": WIDTH, "heads": HEADS, "layers": LAYERS, "d_hidden": 40}
-
-
-@pytest.fixture(scope="module")
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    return stirred(
-        GPT2LMHeadModel(GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=24, vocab_size=VOCAB))
-    )
-
-
-@pytest.fixture
-def folder(gpt2, tmp_path) -> Path:
-    """A checkpoint as Transformers writes it."""
-    return saved(gpt2, tmp_path / "gpt2")
-
-
-def edit(folder: Path, change) -> Path:
-    """Rewrite the tensors of a folder."""
-    tensors = load_file(folder / "model.safetensors")
-    save_file({name: x.contiguous().clone() for name, x in change(tensors).items()}, folder / "model.safetensors")
-    return folder
-
-
-def settings(folder: Path, **entries) -> Path:
-    """Change config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-    return folder
 
 
 # What is published differs from what Transformers writes today.
@@ -124,193 +106,57 @@ def test_llama_as_it_was_published(tmp_path) -> None:
     assert apart(Llama.from_pretrained(tmp_path)(ids(2, 9)), theirs(ids(2, 9)).logits) <= 1e-5
 
 
-# What is refused.
-
-
-def test_a_tied_copy_that_differs(folder) -> None:
-    edit(folder, lambda tensors: tensors | {"lm_head.weight": tensors["transformer.wte.weight"] + 1})
-    with pytest.raises(
-        ValueError, match=r"lm_head.weight differs from transformer.wte.weight, though config.json says"
-    ):
-        GPT.from_pretrained(folder)
-
-
-def test_everything_that_is_wrong_is_named_at_once(folder) -> None:
-    def spoil(tensors):
-        del tensors["transformer.h.1.ln_1.weight"], tensors["transformer.h.0.attn.c_attn.bias"]
-        tensors["transformer.wpe.weight"] = tensors["transformer.wpe.weight"][:, :31]
-        tensors["transformer.h.0.mlp.c_fc.weight"] = tensors["transformer.h.0.mlp.c_fc.weight"].t()
-        tensors["transformer.h.0.mlp.c_proj.bias"] = torch.zeros(())
-        return tensors | {"transformer.h.2.ln_1.weight": torch.ones(WIDTH), "extra": torch.ones(2)}
-
-    with pytest.raises(ValueError, match="does not fit GPT") as caught:
-        GPT.from_pretrained(edit(folder, spoil))
-    lines = [line.strip() for line in str(caught.value).splitlines()]
-    for line in (
-        "missing (2):",
-        "h.1.ln_1.weight (for decoder.layers.1.norm_attention.weight)",
-        "h.0.attn.c_attn.bias (for decoder.layers.0.attention.query.bias, decoder.layers.0.attention.key.bias, "
-        "decoder.layers.0.attention.value.bias)",
-        "left over (2):",
-        "extra",
-        "transformer.h.2.ln_1.weight",
-        "misshapen (3):",
-        "transformer.wpe.weight has shape (24, 31); position.table.weight needs (24, 32)",
-        "transformer.h.0.mlp.c_fc.weight has shape (128, 32), (32, 128) as decoder.layers.0.feed_forward.up.weight; "
-        "decoder.layers.0.feed_forward.up.weight needs (128, 32)",
-        "transformer.h.0.mlp.c_proj.bias has shape (); decoder.layers.0.feed_forward.down.bias needs (32,)",
-    ):
-        assert line in lines, f"{line}\nis not in\n{caught.value}"
-
-
-def test_a_tensor_that_is_there_twice(folder) -> None:
-    edit(folder, lambda tensors: tensors | {"wte.weight": tensors["transformer.wte.weight"]})
-    with pytest.raises(ValueError, match=r"there twice \(1\):\n    transformer.wte.weight and wte.weight"):
-        GPT.from_pretrained(folder)
+# The settings of well-known files, as they are published.
+OLD = {"torch_dtype": "float16", "transformers_version": "4.40.0", "use_cache": True, "initializer_range": 0.02}
+GPT2 = {
+    "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 50256,
+    "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
+    "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024,
+    "resid_pdrop": 0.1, "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True,
+    "summary_type": "cls_index", "summary_use_proj": True, "vocab_size": 50257,
+    "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+}  # fmt: skip
+BERT_BASE = {
+    "architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "gradient_checkpointing": False,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
+    "intermediate_size": 3072, "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "model_type": "bert",
+    "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 0, "position_embedding_type": "absolute",
+    "transformers_version": "4.6.0.dev0", "type_vocab_size": 2, "use_cache": True, "vocab_size": 30522,
+}  # fmt: skip
+LLAMA_31 = OLD | {
+    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009], "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+    "max_position_embeddings": 131072, "mlp_bias": False, "model_type": "llama", "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+    "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                     "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+    "rope_theta": 500000.0, "tie_word_embeddings": False, "vocab_size": 128256,
+}  # fmt: skip
+MISTRAL = OLD | {
+    "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+    "hidden_size": 4096, "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mistral",
+    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False, "vocab_size": 32000,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("entries", "sentence"),
+    ("model", "family", "entries", "parameters"),
     [
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True; only False is supported"),
-        ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn = True; only False is supported"),
-        ({"scale_attn_weights": False}, "scale_attn_weights = False; only True is supported"),
-        ({"add_cross_attention": True}, "add_cross_attention = True; only False is supported"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings = False; only True is supported"),
-        ({"embd_pdrop": 0.5}, "embd_pdrop = 0.5; only 0.1 is supported"),
-        ({"activation_function": "gelu_10"}, "activation_function = 'gelu_10'; supported are relu, gelu, gelu_python"),
-        ({"rotary_dim": 64}, "not supported: rotary_dim = 64; each might change what the model computes"),
-        ({"model_type": "gptj"}, "describes a model of type 'gptj'; GPT reads gpt2"),
-        ({"n_head": 5}, "heads"),
+        (GPT, gpt2_weights, GPT2, 124_439_808),
+        (BERT, bert_weights, BERT_BASE, 109_482_240),
+        (Llama, llama_weights, LLAMA_31, 8_030_261_248),
+        (Llama, llama_weights, MISTRAL, 7_241_732_096),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=["GPT-2", "BERT-base", "Llama-3.1-8B", "Mistral-7B"],
 )
-def test_settings_that_would_compute_something_else(folder, entries, sentence) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        GPT.from_pretrained(settings(folder, **entries))
-
-
-def refused(folder: Path | str, error: type[Exception], sentence: str, model: type = GPT) -> None:
-    """The error in its own words, with no other error behind it."""
-    with pytest.raises(error, match=sentence) as caught:
-        model.from_pretrained(folder)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-
-def test_no_folder(tmp_path, folder) -> None:
-    refused(tmp_path / "nowhere", FileNotFoundError, "there is no folder .*nowhere")
-    refused("./nowhere", FileNotFoundError, r"there is no folder \./nowhere")
-    refused(folder / "model.safetensors", NotADirectoryError, "model.safetensors is a file; give the folder that holds")
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", FileNotFoundError, "empty has no config.json; it holds nothing")
-
-
-def test_unreadable_settings(folder) -> None:
-    path = folder / "config.json"
-    path.write_text('{"n_embd": 32,')
-    refused(folder, ValueError, "config.json is not readable as JSON: Expecting property name")
-    path.write_bytes(b"\xff\xfe")
-    refused(folder, ValueError, "config.json is not readable as JSON: .*decode")
-    path.write_text("[1, 2]")
-    refused(folder, ValueError, "config.json holds a JSON list; it must hold an object")
-
-
-def test_unreadable_weights(folder) -> None:
-    path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    for broken in (whole[:-100], whole[:50], b"", b"x" * 100):
-        path.write_bytes(broken)
-        refused(folder, ValueError, "model.safetensors is damaged, or no safetensors file")
-    path.unlink()
-    refused(folder, FileNotFoundError, "has neither model.safetensors nor model.safetensors.index.json")
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
-def test_pickled_weights_are_not_read(folder, name) -> None:
-    (folder / "model.safetensors").rename(folder / name)
-    refused(folder, ValueError, f"holds {name} and no safetensors: pickled weights can run code when they are opened")
-
-
-def test_shards(gpt2, tmp_path) -> None:
-    saved(gpt2, tmp_path, max_shard_size="20KB")
-    index_file = tmp_path / "model.safetensors.index.json"
-    index = json.loads(index_file.read_text())
-    shards = sorted(set(index["weight_map"].values()))
-    count = len(shards)
-    assert apart(GPT.from_pretrained(tmp_path)(ids(1, 5)), gpt2(ids(1, 5)).logits) <= 1e-5
-    name = next(name for name, shard in index["weight_map"].items() if shard == shards[0])
-
-    def said(**entries):
-        index_file.write_text(json.dumps({"weight_map": index["weight_map"] | entries}))
-
-    said(**{name: shards[1]})
-    refused(tmp_path, ValueError, f"its shards disagree about: {name} in {shards[0]}, {name} in {shards[1]}")
-    said(**{name: "../secret.safetensors"})
-    refused(tmp_path, ValueError, r"names \.\./secret.safetensors; a shard is a file of the same folder")
-    index_file.write_text("{}")
-    refused(tmp_path, ValueError, "index.json has no weight_map")
-    said()
-    (tmp_path / shards[1]).unlink()
-    refused(tmp_path, FileNotFoundError, f"lacks 1 of {count} shards: {shards[1]}")
-
-
-@pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2"])
-def test_a_name_without_network(name, monkeypatch, tmp_path) -> None:
-    """One sentence, whether the hub's client was told to stay offline or the network is not there."""
-
-    def unplugged(*_, **__):
-        raise OSError("no network in tests")
-
-    sentence = f"there is no folder '{name}' here, and it could not be fetched from the Hugging Face hub .*: without"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(socket, "socket", unplugged)
-    monkeypatch.setattr(socket, "getaddrinfo", unplugged)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    refused(name, FileNotFoundError, sentence)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    refused(name, FileNotFoundError, sentence)
-
-
-def test_a_name_that_the_hub_has(monkeypatch, gpt2, folder) -> None:
-    """What is fetched: settings and safetensors, and nothing else."""
-    asked = {}
-
-    def fetched(name, **options):
-        asked.update(options, name=name)
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
-    assert apart(GPT.from_pretrained("some/model")(ids(1, 5)), gpt2(ids(1, 5)).logits) <= 1e-5
-    assert asked["name"] == "some/model"
-    patterns = asked["allow_patterns"]
-    wanted = list(
-        huggingface_hub.utils.filter_repo_objects(
-            [
-                "config.json",
-                "model.safetensors",
-                "model.safetensors.index.json",
-                "model-00001-of-00002.safetensors",
-                "pytorch_model.bin",
-                "onnx/model.safetensors",
-                "tf_model.h5",
-                "modeling.py",
-            ],
-            allow_patterns=patterns,
-        )
-    )
-    assert wanted == [
-        "config.json",
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "model-00001-of-00002.safetensors",
-    ]
-
-
-def test_without_the_package_of_the_hub(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r'huggingface-hub: pip install "attnkit\[models\]"'):
-        GPT.from_pretrained("gpt2")
+def test_the_settings_of_well_known_files_give_models_of_the_published_size(model, family, entries, parameters) -> None:
+    published = Published(entries, "config.json")
+    config = model.config_class(**family.config(published))
+    published.finish()
+    with torch.device("meta"):
+        made = model(config)
+    assert sum(p.numel() for p in made.parameters()) == parameters
 
 
 # Precision.
@@ -365,28 +211,22 @@ def test_tied_tensors_are_stored_once(tmp_path) -> None:
 
 def test_what_we_wrote_is_checked_too(tmp_path) -> None:
     GPT(GPTConfig(vocab=VOCAB, context=24, **SIZES)).save_pretrained(tmp_path)
-    refused(tmp_path, ValueError, "describes a GPT; it was asked for as Llama", model=Llama)
-    edited = edit_keeping_notes(tmp_path, lambda tensors: {k: x for k, x in tensors.items() if "norm" not in k})
-    refused(edited, ValueError, r"missing \(\d+\):\n    decoder.layers.0.norm_attention")
+    refused(Llama, tmp_path, ValueError, "describes a GPT; it was asked for as Llama")
+    edited = edit(tmp_path, lambda tensors: {k: x for k, x in tensors.items() if "norm" not in k})
+    refused(GPT, edited, ValueError, r"missing \(\d+\):\n    decoder.layers.0.norm_attention")
     GPT(GPTConfig(vocab=VOCAB, context=24, **SIZES)).save_pretrained(tmp_path)
-    refused(settings(tmp_path, dropout=0.7), ValueError, "not of the same save: the settings in them differ")
+    refused(GPT, settings(tmp_path, dropout=0.7), ValueError, "not of the same save: the settings in them differ")
     refused(
-        settings(tmp_path, attnkit={"format": 9}), ValueError, r"format .*9.*; this version of attnkit reads format 1"
+        GPT,
+        settings(tmp_path, attnkit={"format": 9}),
+        ValueError,
+        r"format .*9.*; this version of attnkit reads format 1",
     )
-
-
-def edit_keeping_notes(folder: Path, change) -> Path:
-    path = folder / "model.safetensors"
-    with files.tensors(folder) as tensors:
-        notes = tensors.notes
-    save_file(change(load_file(path)), path, metadata=notes)
-    return folder
 
 
 CRASH = """
 import os, sys
 from attnkit.models import GPT, GPTConfig
-from attnkit.models.weights import files
 left, real = int(sys.argv[2]), os.{call}
 def dying(*arguments):
     global left
@@ -413,6 +253,22 @@ def test_a_crash_leaves_no_half_file(call, left, tmp_path) -> None:
         assert (tmp_path / "model.safetensors").read_bytes() == before
         assert GPT.from_pretrained(tmp_path).config.dropout == 0.1
     else:
-        refused(tmp_path, ValueError, "not of the same save")
+        refused(GPT, tmp_path, ValueError, "not of the same save")
     GPT(GPTConfig(vocab=VOCAB, context=24, **SIZES, dropout=0.2)).save_pretrained(tmp_path)
     assert GPT.from_pretrained(tmp_path).config.dropout == 0.2
+
+
+@pytest.mark.parametrize(
+    "name", ["__init__", "bert", "bert_heads", "gpt", "llama", "vit", "pretrained", "weights.published"]
+)
+def test_the_examples_are_true(name) -> None:
+    module = importlib.import_module(f"attnkit.models.{name}".removesuffix(".__init__"))
+    assert not doctest.testmod(module, extraglobs={"torch": torch}).failed
+
+
+def test_every_exported_name_is_there() -> None:
+    assert sorted(attnkit.models.__all__) == sorted(attnkit.models._HOMES)
+    for name in attnkit.models.__all__:
+        assert getattr(attnkit.models, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'RoBERTa'"):
+        _ = attnkit.models.RoBERTa

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, modeling_rope_utils
 
@@ -23,6 +28,22 @@ def stirred(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 def saved(model: PreTrainedModel, folder: Path, **options) -> Path:
     """Written by Transformers itself."""
     model.save_pretrained(folder, **options)
+    return folder
+
+
+def edit(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
+    """Rewrite the tensors of a folder."""
+    path = folder / "model.safetensors"
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata()
+    save_file({name: x.contiguous().clone() for name, x in change(load_file(path)).items()}, path, metadata=notes)
+    return folder
+
+
+def settings(folder: Path, **entries) -> Path:
+    """Change config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
     return folder
 
 
@@ -82,3 +103,11 @@ def _angles(rotary: nn.Module):
         return table.cos() * grown, table.sin() * grown
 
     return forward
+
+
+def refused(model: type, folder: Path | str, error: type[Exception], sentence: str) -> None:
+    """The error in its own words, with no other error behind it."""
+    with pytest.raises(error, match=sentence) as caught:
+        model.from_pretrained(folder)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -39,12 +39,16 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.homes[name].get_slice(name).get_shape())
 
+    def kind(self, name: str) -> str:
+        """How the file's format names the type of its numbers: "F32", "I8", ..."""
+        return self.homes[name].get_slice(name).get_dtype()
+
     def read(self, name: str) -> Tensor:
         return self.homes[name].get_tensor(name)
 
     def dtype(self) -> torch.dtype:
         """The type that holds every floating point tensor exactly; float32 when there is none."""
-        stored = {home.get_slice(name).get_dtype() for name, home in self.homes.items()}
+        stored = {self.kind(name) for name in self.homes}
         found = [dtype for kind, dtype in FLOATS.items() if kind in stored]
         return functools.reduce(torch.promote_types, found) if found else torch.float32
 
@@ -60,7 +64,7 @@ def locate(folder_or_name: str | os.PathLike) -> Path:
     if folder.exists():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it and {SETTINGS}")
     name = str(folder_or_name)
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+    if isinstance(folder_or_name, Path) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise FileNotFoundError(f"there is no folder {name}")
     hub = require("huggingface_hub", extra="models")
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from attnkit.models.weights.files import Tensors
+from attnkit.models.weights.files import FLOATS, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,31 +97,35 @@ class Same(KeyMap):
 def fill(model: nn.Module, tensors: Tensors, keys: KeyMap, fresh: tuple[str, ...] = ()) -> None:
     """Copy every tensor to its place, or raise one ValueError that lists what is missing, left over or misshapen.
 
-    The modules named in `fresh` keep their initial value.
+    The modules named in `fresh` keep their initial value, whatever the file has for them.
     """
     parameters = dict(model.named_parameters())
-    unknown = [name for name in fresh if not any(f"{key}.".startswith(f"{name}.") for key in parameters)]
+    new = {name for name in parameters if any(f"{name}.".startswith(f"{module}.") for module in fresh)}
+    unknown = [module for module in fresh if not any(f"{name}.".startswith(f"{module}.") for name in new)]
     if unknown:
         raise ValueError(f"fresh names {', '.join(unknown)}; {type(model).__name__} has no such module")
-    ours = {key: p for key, p in parameters.items() if not any(f"{key}.".startswith(f"{name}.") for name in fresh)}
-    places = {name: keys.place(name) for name in ours}
+    places = {name: keys.place(name) for name in parameters}
     theirs, problems = _named(tensors, keys)
-    needed = {place.key for place in places.values()}
-    missing = {
-        key: ", ".join(name for name, place in places.items() if place.key == key) for key in sorted(needed - {*theirs})
-    }
-    problems += _listed("missing", [f"{key} (for {names})" for key, names in missing.items()])
-    left_over = [name for key, name in theirs.items() if not (key in needed or key in keys.tied or keys.spared(key))]
-    problems += _listed("left over", left_over)
-    problems += _listed("misshapen", _misshapen(ours, places, theirs, tensors))
+    wanted: dict[str, list[str]] = {}
+    for name in parameters:
+        if name not in new:
+            wanted.setdefault(places[name].key, []).append(name)
+    known = {place.key for place in places.values()} | keys.tied.keys()
+    left_over = [name for key, name in theirs.items() if not (key in known or keys.spared(key))]
+    missing = [f"{key} (for {', '.join(names)})" for key, names in wanted.items() if key not in theirs]
+    problems += _listed("missing", missing) + _listed("left over", left_over)
+    there = {name: theirs[key] for key, names in wanted.items() if key in theirs for name in names}
+    problems += _listed("misshapen", _misshapen(parameters, places, there, tensors))
     if missing:
         problems.append("  (a module that the file lacks for good reason, as a new head, can be named in fresh=)")
     if problems:
         raise ValueError(f"{tensors.source} does not fit {type(model).__name__}:\n" + "\n".join(problems))
-    with torch.no_grad():
-        for name, place in places.items():
-            ours[name].copy_(place.of(tensors.read(theirs[place.key])))
     _check_tied(tensors, keys, theirs)
+    with torch.no_grad():
+        for key, names in wanted.items():
+            tensor = tensors.read(theirs[key])
+            for name in names:
+                parameters[name].copy_(places[name].of(tensor))
 
 
 def _named(tensors: Tensors, keys: KeyMap) -> tuple[dict[str, str], list[str]]:
@@ -138,20 +142,20 @@ def _named(tensors: Tensors, keys: KeyMap) -> tuple[dict[str, str], list[str]]:
     return theirs, _listed("there twice", twice)
 
 
-def _misshapen(ours: dict, places: dict[str, Place], theirs: dict[str, str], tensors: Tensors) -> list[str]:
-    """The tensors whose shape is not what the model needs, with both shapes as the model sees them."""
+def _misshapen(parameters: dict, places: dict[str, Place], there: dict[str, str], tensors: Tensors) -> list[str]:
+    """The tensors whose shape is not what the model needs, with both shapes, or which are no plain numbers."""
     wrong = []
-    for name, place in places.items():
-        if place.key not in theirs:
-            continue
-        blank, needed = torch.empty(tensors.shape(theirs[place.key]), device="meta"), tuple(ours[name].shape)
+    for name, their_name in there.items():
+        shape, needed = tensors.shape(their_name), tuple(parameters[name].shape)
         try:
-            found = tuple(place.of(blank).shape)
+            found = tuple(places[name].of(torch.empty(shape, device="meta")).shape)
         except (RuntimeError, IndexError):  # of another rank, or of fewer rows than parts
             found = None
         if found != needed:
-            seen = "" if found in (None, tuple(blank.shape)) else f", {found} as {name}"
-            wrong.append(f"{theirs[place.key]} has shape {tuple(blank.shape)}{seen}; {name} needs {needed}")
+            seen = "" if found in (None, shape) else f", {found} as {name}"
+            wrong.append(f"{their_name} has shape {shape}{seen}; {name} needs {needed}")
+        if tensors.kind(their_name) not in FLOATS:
+            wrong.append(f"{their_name} holds {tensors.kind(their_name)}; {name} needs one of {', '.join(FLOATS)}")
     return wrong
 
 

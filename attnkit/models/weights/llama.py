@@ -33,6 +33,7 @@ def config(published: Published) -> dict[str, Any]:
         raise ValueError(f"{published.source} says hidden_act = {activation!r}; a gate opens by {' or '.join(GATED)}")
     published.fixed("pruned_heads", {}, "every layer has the same heads")
     published.fixed("is_encoder_decoder", False, "a Llama is a decoder")
+    published.fixed("rope_interleaved", False, "pairs are half a head apart, as Transformers stores every Llama")
     longest = published.take("max_position_embeddings", 2048)
     published.take("max_sequence_length", None)  # the same number in the first Llama's file
     heads = published.take("num_attention_heads", 32)

@@ -14,7 +14,7 @@ HARMLESS = {
     # Where the file comes from, and how its classes are named.
     "architectures", "model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "name_or_path",
     "finetuning_task", "problem_type", "license", "tokenizer_class", "id2label", "label2id", "num_labels",
-    "_num_labels",
+    "_num_labels", "is_llama_config", "transformers.js_config",
     # How it was initialised and is run.
     "initializer_range", "initializer_factor", "use_cache", "pretraining_tp", "gradient_checkpointing",
     "torchscript", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "output_past",
@@ -51,9 +51,10 @@ class Published:
     >>> config = Published({"n_embd": 32, "add_cross_attention": True}, "config.json")
     >>> config.take("n_embd")
     32
-    >>> config.fixed("add_cross_attention", False, "there is nothing to attend to but the sequence itself")
+    >>> config.fixed("add_cross_attention", False, "there is one sequence")
     Traceback (most recent call last):
-    ValueError: config.json says add_cross_attention = True; ... itself
+        ...
+    ValueError: config.json says add_cross_attention = True; only False is supported: there is one sequence
     """
 
     def __init__(self, entries: dict[str, Any], source: str) -> None:
@@ -99,5 +100,5 @@ class Published:
             listed = ", ".join(f"{name} = {value!r}" for name, value in unknown.items())
             raise ValueError(
                 f"{self.source} has settings that are not supported: {listed}; "
-                "each might change what the model computes, so none is ignored"
+                "each might change what the model computes, so none is ignored; what does not, you can delete there"
             )
