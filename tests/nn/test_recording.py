@@ -22,9 +22,8 @@ class Model(nn.Module):
         super().__init__()
         rotary = Rotary(D // HEADS)
         self.layers = nn.ModuleList(MultiHeadAttention(D, HEADS, position=rotary, dropout=dropout) for _ in range(2))
-        self.deep = nn.Sequential(
-            nn.Sequential(MultiHeadAttention(D, HEADS, position=Shaw(D // HEADS, 2, values=True)))
-        )
+        shaw = Shaw(D // HEADS, 2, values=True)
+        self.deep = nn.Sequential(nn.Sequential(MultiHeadAttention(D, HEADS, position=shaw)))
         self.cross = MultiHeadAttention(D, HEADS, kv_heads=1, sink=True, backend="sdpa" if dropout else "auto")
         self.latent = LatentAttention(D, HEADS, d_latent=8, d_head=6, d_rope=4)
         self.again = self.latent
@@ -68,11 +67,13 @@ def test_maps_are_the_weights_of_that_pass_in_every_layer() -> None:
     """Each attention is called again on the inputs it had, masks and all: the usual error is to leave those out."""
     model, x, memory = model_and_inputs()
     calls: dict[str, tuple] = {}
+
+    def note(name: str, args: tuple, options: dict) -> None:
+        calls.setdefault(name, (args, options))
+
     for name, module in model.named_modules():
         if isinstance(module, MultiHeadAttention | LatentAttention):
-            module.register_forward_hook(
-                lambda _, args, options, __, name=name: calls.setdefault(name, (args, options)), with_kwargs=True
-            )
+            module.register_forward_pre_hook(lambda _, *call, name=name: note(name, *call), with_kwargs=True)
     with recording(model) as maps:
         model(x, memory)
     for name, recorded in maps.items():
@@ -153,5 +154,5 @@ def test_steps_of_decoding_are_recorded_one_by_one() -> None:
 
 
 def test_a_model_without_attention_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="model is Linear.*no attention"), recording(nn.Linear(2, 2)):
+    with pytest.raises(ValueError, match=r"model is Linear.*no attention"), recording(nn.Linear(2, 2)):
         pass
