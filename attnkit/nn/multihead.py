@@ -31,7 +31,7 @@ class MultiHeadAttention(CachedAttention):
     - `d_head`, `d_value`: width of a head's query and key, and of its value: d_model / heads unless given.
     - `d_key_input`, `d_value_input`: width of what keys and values are projected from: d_model unless given.
     - `bias` of the projections in, and `out_bias` of the one out, as `bias` unless given.
-    - `qk_norm`: queries and keys of every head through an RMSNorm (Henry et al. 2020, arXiv:2010.04245, normalise so).
+    - `qk_norm`: every head's queries and keys through an RMSNorm (Henry et al. 2020, arXiv:2010.04245, with L2 norms).
     - `position`: any encoding of `attnkit.positions`. `scale`, `softcap`, `backend`: as in `attnkit.attention`.
     - `sink`: a learned logit for each head in the denominator of its softmax.
     - `dropout`: on the weights, while training.
@@ -95,8 +95,8 @@ class MultiHeadAttention(CachedAttention):
         self.key = nn.Linear(self.d_key_input, self.kv_heads * self.d_head, bias=bias)
         self.value = nn.Linear(self.d_value_input, self.kv_heads * self.d_value, bias=bias)
         self.out = nn.Linear(heads * self.d_value, d_model, bias=bias if out_bias is None else out_bias)
-        self.q_norm = nn.RMSNorm(self.d_head) if qk_norm else None
-        self.k_norm = nn.RMSNorm(self.d_head) if qk_norm else None
+        self.q_norm = nn.RMSNorm(self.d_head, eps=1e-6) if qk_norm else None
+        self.k_norm = nn.RMSNorm(self.d_head, eps=1e-6) if qk_norm else None
         self.sink = nn.Parameter(torch.zeros(heads)) if sink else None
         self.position = position
         self.scale = self.d_head**-0.5 if scale is None else scale
@@ -156,7 +156,7 @@ class MultiHeadAttention(CachedAttention):
         self, x: Float[Tensor, "batch len width"], heads: int, norm: nn.Module | None
     ) -> Float[Tensor, "batch heads len d"]:
         """What was projected, seen as heads: nothing is copied."""
-        x = x.view(*x.shape[:2], heads, -1)
+        x = x.unflatten(2, (heads, -1))
         return (x if norm is None else norm(x)).transpose(1, 2)
 
     def project(

@@ -122,7 +122,7 @@ def by_the_paper(module: MultiHeadAttention, x: Tensor, memory: Tensor) -> Tenso
         value = memory @ module.value.weight[g * d_v : (g + 1) * d_v].T + module.value.bias[g * d_v : (g + 1) * d_v]
         if module.q_norm is not None and module.k_norm is not None:
             query, key = (
-                y / (y.square().mean(-1, keepdim=True) + torch.finfo(y.dtype).eps).sqrt() * norm.weight
+                y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
                 for y, norm in ((query, module.q_norm), (key, module.k_norm))
             )
         scores = query @ key.mT * module.scale
@@ -293,3 +293,12 @@ def test_the_examples_in_the_docs_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"attnkit.nn.{name}"), extraglobs={"torch": torch})
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(("batch", "q_len", "k_len"), [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_nothing_in_gives_nothing_out(batch: int, q_len: int, k_len: int) -> None:
+    """An empty batch, no query; and where there is no key, the bias of the output alone."""
+    module = MultiHeadAttention(D, HEADS, kv_heads=2)
+    out = module(torch.ones(batch, q_len, D), torch.ones(batch, k_len, D))
+    assert out.shape == (batch, q_len, D)
+    assert k_len or torch.equal(out, module.out.bias.expand_as(out))
