@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, no_type_check
 
 import torch
@@ -74,11 +73,6 @@ class Rotary(Position):
     def constants(self) -> dict[str, Tensor]:
         inv_freq = inverse_frequencies(self.width, self.base)
         return {"inv_freq": inv_freq if self.scaling is None else self.scaling(inv_freq, self.base)}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotary:
-        self._recall.forget()
-        super()._apply(fn, recurse)
-        return self
 
     @no_type_check
     def rotate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, no_type_check
 
 import torch
@@ -47,11 +46,6 @@ class Sinusoidal(Position):
 
     def constants(self) -> dict[str, Tensor]:
         return {"inv_freq": inverse_frequencies(self.d_model, self.base)}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Sinusoidal:
-        self._recall.forget()
-        super()._apply(fn, recurse)
-        return self
 
     @no_type_check
     def embed(

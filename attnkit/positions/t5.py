@@ -55,10 +55,12 @@ class T5(Position):
         self, q_positions: Int[Tensor, "#batch q_len"], k_positions: Int[Tensor, "#batch k_len"]
     ) -> Float[Tensor, "#batch heads q_len k_len"]:
         """The bias by itself."""
-        bucket = t5_bucket(
-            offsets(q_positions, k_positions), self.buckets, self.max_distance, bidirectional=self.bidirectional
-        )
-        return self.table.weight.T[:, bucket].movedim(0, 1)
+        far = self.max_distance  # beyond it there is one bucket, so these offsets are all that can differ
+        near = torch.arange(-far, far + 1, device=q_positions.device)
+        bucket = t5_bucket(near, self.buckets, far, bidirectional=self.bidirectional)
+        by_offset = self.table(bucket).T  # (heads, 2 far + 1)
+        place = offsets(q_positions, k_positions).clamp(-far, far) + far
+        return by_offset.index_select(1, place.flatten()).unflatten(1, place.shape).movedim(0, 1)
 
     @no_type_check
     def bias(

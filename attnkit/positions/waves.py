@@ -78,7 +78,3 @@ class Recall:
         if positions.is_cpu:
             return seen.is_cpu and torch.equal(positions, seen)
         return positions is seen and version is not None and positions._version == version
-
-    def forget(self) -> None:
-        """To be called when the module moves."""
-        self.last = None

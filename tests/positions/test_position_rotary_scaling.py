@@ -31,6 +31,8 @@ CASES: list[tuple[Scaling, dict]] = [
     ),
     (YaRN(8.0, L, truncate=False), {"rope_type": "yarn", "factor": 8.0, "truncate": False}),
     (YaRN(1.0, L), {"rope_type": "yarn", "factor": 1.0}),
+    (YaRN(4.0, L, beta_fast=64.0), {"rope_type": "yarn", "factor": 4.0, "beta_fast": 64.0}),  # no pair is so fast
+    (YaRN(40.0, L, mscale=0.7), {"rope_type": "yarn", "factor": 40.0, "mscale": 0.7}),
     (Llama3(8.0, 1.0, 4.0, L), {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
     (
         Llama3(32.0, 0.5, 9.0, L),
@@ -51,7 +53,7 @@ def config(words: dict, base: float, d_head: int) -> LlamaConfig:
 
 
 @both
-@pytest.mark.parametrize(("base", "d_head"), [(10_000.0, 64), (500_000.0, 16)])
+@pytest.mark.parametrize(("base", "d_head"), [(10_000.0, 64), (500_000.0, 16), (20.0, 16)])
 def test_frequencies_and_magnitude_are_huggingface(scaling: Scaling, words: dict, base: float, d_head: int) -> None:
     rotary = Rotary(d_head, base=base, scaling=scaling)
     for length in (1, L, L + 1, 5 * L) if scaling.by_length else (L,):
