@@ -13,6 +13,7 @@ class What(StrEnum):
     """What can be measured."""
 
     attention = "attention"
+    library = "library"
     lab = "lab"
     grade = "grade"
     all = "all"
@@ -39,6 +40,10 @@ def bench(
         from attnkit.bench import attention
 
         rows += attention.suite()
+    if what in (What.library, What.all):
+        from attnkit.bench import library
+
+        rows += library.suite()
     if what in (What.lab, What.all):
         from attnkit.bench import lab
 
