@@ -203,7 +203,7 @@ class StaticCache(_Growing):
     >>> cache, tokens = StaticCache(2), torch.ones(1, 2, 3, 8)
     >>> cache.append(tokens, tokens, torch.arange(3)[None])
     Traceback (most recent call last):
-    ValueError: 3 tokens came to a StaticCache that holds 0 and has room for 2: make it with a greater length
+    ValueError: overflow: a StaticCache(2) holds 0 tokens, has room for 2, and 3 came: make it with a greater length
     """
 
     limit: int
@@ -224,8 +224,8 @@ class StaticCache(_Growing):
     ) -> Held:
         if self.length + key.shape[2] > self.limit:
             raise ValueError(
-                f"{key.shape[2]} tokens came to a StaticCache that holds {self.length} and has room for {self.limit}: "
-                "make it with a greater length"
+                f"overflow: a StaticCache({self.limit}) holds {self.length} tokens, has room for "
+                f"{self.limit - self.length}, and {key.shape[2]} came: make it with a greater length"
             )
         return super().append(key, value, positions)
 
