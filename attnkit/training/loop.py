@@ -63,6 +63,9 @@ class Trainer:
     log: Log | None
     step: int
     history: History
+    _source: Source | None
+    _resumed: dict[str, Any] | None
+    _seed: int | None
 
     @no_type_check
     def __init__(
@@ -86,8 +89,7 @@ class Trainer:
         self.precision = Precision(precision, self.device)
         self.schedule = None if schedule is None else scheduler(optimizer, schedule)
         self.step, self.history = 0, History()
-        self._source: Source | None = None
-        self._resumed: dict[str, Any] | None = None
+        self._source, self._resumed = None, None
         self._seed = seed
 
     def fit(
