@@ -15,8 +15,6 @@ from attnkit.nn import Config, Embedding, KVCache, Transformer, causal
 from attnkit.nn.encoder import AnyMask
 from attnkit.positions import Position, Sinusoidal
 
-__all__ = ["Conditioned", "Translator", "TranslatorConfig"]
-
 Lengths = Sequence[int] | Int[Tensor, " batch"]
 
 

@@ -18,8 +18,8 @@ class Embedding(nn.Module):
 
     Tied tables (Press and Wolf 2017, arXiv:1608.05859) must start small. Rows of N(0, 1) would give logits of size
     sqrt(d_model), and most of all to the token that was just read, whose row the residual stream carries up to the
-    head: about d_model * std. `std` keeps that at half of ln(vocab) or less, so that a new model predicts nearly
-    uniformly and its first loss is near ln(vocab). Without `scale` it is at most the 0.02 of GPT-2.
+    head: about d_model * std. `std` keeps the first below 1/2 and the second below ln(vocab) / 2, so that a new model
+    predicts nearly uniformly and its first loss is near ln(vocab). Without `scale` it is at most the 0.02 of GPT-2.
 
     >>> import torch
     >>> from attnkit.nn import Embedding
@@ -43,7 +43,7 @@ class Embedding(nn.Module):
     @property
     def std(self) -> float:
         """The spread of a new table."""
-        safe = math.log(max(self.vocab, 2)) / (2 * self.d_model)
+        safe = min(math.log(max(self.vocab, 2)) / (2 * self.d_model), 0.5 / math.sqrt(self.d_model))
         return safe if self.scale else min(safe, 0.02)
 
     @torch.no_grad()

@@ -53,14 +53,16 @@ def transformer(other: nn.Transformer) -> Transformer:
     if not isinstance(other.encoder, nn.TransformerEncoder) or not isinstance(other.decoder, nn.TransformerDecoder):
         raise ValueError("the nn.Transformer has a custom encoder or decoder, of which nothing is known here")
     config = _config(other.encoder.layers[0])
-    stacks: tuple[Any, Any] = other.encoder, other.decoder
     own = Transformer(
-        config, encoder_layers=len(stacks[0].layers), decoder_layers=len(stacks[1].layers), final_norm=True
-    ).to(stacks[0].layers[0].linear1.weight)
-    for ours, theirs, parts in zip((own.encoder, own.decoder), stacks, (ENCODER_PARTS, DECODER_PARTS), strict=True):
+        config, encoder_layers=other.encoder.num_layers, decoder_layers=other.decoder.num_layers, final_norm=True
+    ).to(next(other.parameters()))
+    stacks: list[tuple[Any, Any, dict[str, str]]] = [
+        (own.encoder, other.encoder, ENCODER_PARTS),
+        (own.decoder, other.decoder, DECODER_PARTS),
+    ]
+    for ours, theirs, parts in stacks:
         for layer, original in zip(ours.layers, theirs.layers, strict=True):
             _filled(layer, original, parts)
-        assert ours.norm is not None
         ours.norm.load_state_dict(theirs.norm.state_dict())
     return own.train(other.training)
 
