@@ -163,7 +163,7 @@ class _Growing(LayerCache):
     def _make_room(self, like: list[Tensor], wanted: int) -> None:
         """Move to larger buffers, if these cannot be written to."""
         frozen = any(x.is_inference() for x in self._held) and not torch.is_inference_mode_enabled()
-        if wanted <= self._room and not frozen:
+        if self._held and wanted <= self._room and not frozen:
             return
         self._room = self.capacity(wanted)
         buffers = [x.new_empty(*x.shape[:2], self._room, x.shape[3]) for x in like]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnkit.masks import Causal, Prefix, Window
-from attnkit.nn import CrossCache, DynamicCache, KVCache, LayerCache, MultiHeadAttention, StaticCache, causal
+from attnkit.nn import (
+    CrossCache,
+    DynamicCache,
+    KVCache,
+    LayerCache,
+    MultiHeadAttention,
+    SlidingCache,
+    StaticCache,
+    causal,
+)
 from attnkit.positions import (
     NTK,
     T5,
@@ -219,6 +228,18 @@ def test_any_history_leaves_what_a_list_of_rows_would_hold(data: st.DataObject, 
                     cache.reset()
                 rows = [row[:length] for row in rows]
             assert cache.length == len(rows[0])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("kind", [*KINDS, "sliding"])
+def test_a_first_piece_may_be_empty(kind: str, grad: bool) -> None:
+    cache, k = (KINDS | {"sliding": lambda: SlidingCache(3, 1)})[kind](), torch.ones(2, 1, 1, 4)
+    with torch.set_grad_enabled(grad):
+        assert cache.append(k[:, :, :0], k[:, :, :0], torch.zeros(1, 0).long())[0].shape == (2, 1, 0, 4)
+        keys, values, positions = cache.append(k, 2 * k, torch.tensor([[5]]))
+    assert torch.equal(keys, k)
+    assert torch.equal(values, 2 * k)
+    assert positions.tolist() == [[5]]
 
 
 def test_reordered_rows_decode_as_if_they_had_always_been_there() -> None:
