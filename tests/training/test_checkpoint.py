@@ -232,7 +232,10 @@ def test_what_is_no_checkpoint_of_this_version_is_said_to_be_none(tmp_path: Path
         resume(made, path)
 
 
-def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_save_that_fails_leaves_the_old_checkpoint(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = small(tmp_path)
     before = (tmp_path / "a.safetensors").read_bytes()
     seen: list[bool] = []
@@ -241,7 +244,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch
         seen.append((tmp_path / ".a.safetensors.part").exists())
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space left"):
         save(made, tmp_path / "a.safetensors")
     assert seen == [True], "it was written beside its place first"
