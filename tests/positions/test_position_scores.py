@@ -79,6 +79,17 @@ def test_a_decode_step_is_the_last_row(name: str) -> None:
 
 
 @every
+def test_rows_that_start_elsewhere_keep_their_own_distances(name: str) -> None:
+    """Each row counts 1, 2, 3, but from another place: what holds for one row must not be taken for all."""
+    encoding, q, k = made(name), draw(2, 4, 3, 4), draw(2, 2, 5, 4, seed=1)
+    q_at, k_at = torch.arange(3) + torch.tensor([[2], [7]]), torch.arange(5)[None]
+    bias = encoding.bias(q, k, q_at, k_at, 0.5)
+    for b in (0, 1):
+        alone = encoding.bias(q[b : b + 1], k[b : b + 1], q_at[b : b + 1], k_at, 0.5)
+        assert torch.allclose(bias[b : b + 1], alone, atol=1e-12)
+
+
+@every
 def test_grouped_keys_count_for_each_query_head(name: str) -> None:
     encoding, q, k, at = made(name), draw(2, 4, 5, 4), draw(2, 2, 5, 4, seed=1), torch.arange(5)[None]
     assert torch.equal(encoding.bias(q, k, at, at, 0.5), encoding.bias(q, k.repeat_interleave(2, dim=1), at, at, 0.5))
