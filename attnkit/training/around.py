@@ -6,10 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from attnkit._optional import require
 from attnkit.training.randomness import undisturbed
@@ -61,3 +62,17 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@no_type_check
+def check_trainer(model: nn.Module, optimizer: Optimizer, accumulate: int, clip: float | None) -> None:
+    """Refuse what a trainer cannot be made of."""
+    own = {id(parameter) for parameter in model.parameters()}
+    if not own:
+        raise ValueError("model has no parameters, so there is nothing to train")
+    if not all(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("optimizer holds parameters that are not the model's; build it from this model's parameters")
+    if not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate is {accumulate!r}; it counts micro-batches, so it must be an integer, 1 or more")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip is {clip!r}; it is the largest norm of the gradient, so it must be above 0, or None")

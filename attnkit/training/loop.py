@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from attnkit.training.around import interrupts, looking, progress_bar
+from attnkit.training.around import check_trainer, interrupts, looking, progress_bar
 from attnkit.training.history import History
 from attnkit.training.losses import Total, perplexity
+from attnkit.training.optim import load_exactly
 from attnkit.training.precision import Precision
 from attnkit.training.randomness import random_state, restore_random_state, seed_all
 from attnkit.training.schedules import Schedule, scheduler
@@ -82,7 +83,7 @@ class Trainer:
         seed: int | None = None,
         log: Log | None = None,
     ) -> None:
-        _check(model, optimizer, accumulate, clip)
+        check_trainer(model, optimizer, accumulate, clip)
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.model, self.loss, self.optimizer = model.to(self.device), loss, optimizer
         self.accumulate, self.clip, self.log = accumulate, clip, log
@@ -280,7 +281,7 @@ class Trainer:
         if (state["schedule"] is None) != (self.schedule is None):
             had, has = ("no schedule", "one") if state["schedule"] is None else ("a schedule", "none")
             raise ValueError(f"the state was written with {had}; this trainer has {has}")
-        _load_exactly(self.optimizer, state["optimizer"])
+        load_exactly(self.optimizer, state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         if self.precision.scaler.is_enabled() and state["scaler"]:
@@ -291,30 +292,6 @@ class Trainer:
         restore_random_state(state["random"])
 
 
-def _load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """torch casts what an optimizer remembers to the dtype of its weights; here it keeps the dtype that it had."""
-    optimizer.load_state_dict(dict(state))
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, saved in state["state"].items():
-        held = optimizer.state[parameters[index]]
-        for name, value in saved.items():
-            if isinstance(value, Tensor) and value.dtype != held[name].dtype:
-                held[name] = value.to(held[name].device)
-
-
 def _least(tokens: Any) -> Any:
     """A number to divide by: at least 1."""
     return tokens.clamp(min=1) if isinstance(tokens, Tensor) else max(tokens, 1)
-
-
-@no_type_check
-def _check(model: nn.Module, optimizer: Optimizer, accumulate: int, clip: float | None) -> None:
-    own = {id(parameter) for parameter in model.parameters()}
-    if not own:
-        raise ValueError("model has no parameters, so there is nothing to train")
-    if not all(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError("optimizer holds parameters that are not the model's; build it from this model's parameters")
-    if not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate is {accumulate!r}; it counts micro-batches, so it must be an integer, 1 or more")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip is {clip!r}; it is the largest norm of the gradient, so it must be above 0, or None")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, no_type_check
 
-from torch import nn
-from torch.optim import AdamW
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 KINDS = ("norm", "bias", "embedding")
 
@@ -80,3 +80,14 @@ def _kind(owner: nn.Module, parameter: nn.Parameter) -> str:
     if isinstance(owner, nn.Embedding | nn.EmbeddingBag) or name.endswith("Embedding"):
         return "embedding"
     return "bias" if parameter.ndim < 2 else "weight"
+
+
+def load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """torch casts what an optimizer remembers to the dtype of its weights; here it keeps the dtype that it had."""
+    optimizer.load_state_dict(dict(state))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, saved in state["state"].items():
+        held = optimizer.state[parameters[index]]
+        for name, value in saved.items():
+            if isinstance(value, Tensor) and value.dtype != held[name].dtype:
+                held[name] = value.to(held[name].device)
