@@ -171,11 +171,6 @@ class _Growing(LayerCache):
             buffer[:, :, : self.length] = x[:, :, : self.length]
         self._held = buffers
 
-    @no_type_check
-    def reorder(self, index: Int[Tensor, " rows"]) -> None:
-        super().reorder(index)
-        self._room = 0 if torch.is_grad_enabled() else self._room
-
     def reset(self) -> None:
         super().reset()
         self._room = 0
