@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnkit.nn.cache import KVCache
 from attnkit.nn.encoder import AnyMask
 
 
-class Conditioned:
+class Conditioned(nn.Module):
     """A translator and its memory of the sources, called with the targets' ids alone, as a decoder-only model is.
 
     `context` is the greatest number of positions, where the encoding has a table of them, else None.
@@ -32,11 +32,12 @@ class Conditioned:
         memory: Float[Tensor, "batch source_len d_model"],
         lengths: Int[Tensor, " batch"] | None = None,
     ) -> None:
+        super().__init__()
         self.translator, self.memory, self.lengths = translator, memory, lengths
         self.new_cache, self.vocab = translator.new_cache, translator.config.target_vocab
         self.context: int | None = getattr(translator.position, "length", None)
 
-    def __call__(
+    def forward(
         self,
         ids: Int[Tensor, "batch len"],
         *,

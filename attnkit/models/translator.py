@@ -114,6 +114,6 @@ class Translator(nn.Module):
     def conditioned(
         self, source: Int[Tensor, "batch source_len"], source_lengths: Lengths | None = None
     ) -> Conditioned:
-        """The language model of what follows these sources, for `attnkit.generation`."""
+        """The language model of what follows these sources, which are read now: call eval() first."""
         lengths = None if source_lengths is None else torch.as_tensor(source_lengths)
         return Conditioned(self, self.encode(source, lengths), lengths)
