@@ -302,3 +302,13 @@ def test_nothing_in_gives_nothing_out(batch: int, q_len: int, k_len: int) -> Non
     out = module(torch.ones(batch, q_len, D), torch.ones(batch, k_len, D))
     assert out.shape == (batch, q_len, D)
     assert k_len or torch.equal(out, module.out.bias.expand_as(out))
+
+
+@pytest.mark.parametrize("position", [Rotary(D // HEADS), ALiBi(HEADS), Shaw(D // HEADS, 2, values=True)], ids=repr)
+def test_a_memory_has_positions_too(position: nn.Module) -> None:
+    """A memory that is x itself is attended to as x is; and as x elsewhere, when it stands elsewhere."""
+    module, x = MultiHeadAttention(D, HEADS, position=position).double(), floats(2, Q, D)
+    torch.testing.assert_close(module(x, x), module(x), **TIGHT)
+    moved = module(x, x, memory_positions=torch.arange(Q)[None] + 2)
+    assert not torch.allclose(moved, module(x))
+    torch.testing.assert_close(moved, module(x, x, positions=torch.arange(Q)[None] - 2), **TIGHT)
