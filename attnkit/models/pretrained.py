@@ -15,6 +15,7 @@ from attnkit.models.weights import files
 from attnkit.models.weights.keymap import KeyMap, Same, fill
 from attnkit.models.weights.published import Published
 from attnkit.nn.config import Config
+from attnkit.positions import Position
 
 FORMAT = 1
 
@@ -56,14 +57,16 @@ class Pretrained(nn.Module):
         entries = files.settings(folder)
         with files.tensors(folder) as tensors:
             config, keys = cls._read(entries, changes, folder, tensors)
-            model = cls(config).to(dtype or tensors.dtype())
+            dtype = dtype or tensors.dtype()
+            model = cls(config).to(dtype) if fresh else _unfilled(cls, config, dtype)
             fill(model, tensors, keys, fresh)
         return model.eval()
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write config.json and model.safetensors, which `from_pretrained` reads back to the last bit.
 
-        A tensor that is used in several places is stored once. A crash leaves what the folder held before.
+        A tensor that is used in several places is stored once. A crash leaves no half file: the folder is what it was,
+        or, between the two files, refused for not being of one save.
         """
         named = dict(self.named_parameters())  # shared ones once; buffers follow from the settings
         weights = {name: p.detach().to("cpu").contiguous() for name, p in named.items()}
@@ -86,6 +89,19 @@ class Pretrained(nn.Module):
         config = cls.config_class.from_dict(family.config(published) | changes)
         published.finish()
         return config, family.keys(cls.__name__, config)
+
+
+def _unfilled(cls: type[Pretrained], config: Config, dtype: torch.dtype) -> Pretrained:
+    """A model whose parameters hold nothing yet: no time to draw them, no memory beyond their own dtype.
+
+    What positions hold follows from their arguments, and they compute it where they are moved to.
+    """
+    with torch.device("meta"):
+        model = cls(config).to(dtype)
+    other = [type(m).__name__ for m in model.modules() if not isinstance(m, Position) and [*m.buffers(recurse=False)]]
+    if other:
+        return cls(config).to(dtype)
+    return model.to_empty(device=torch.get_default_device())
 
 
 def _own(cls: type[Pretrained], entries: dict[str, Any], source: str, tensors: files.Tensors) -> dict[str, Any]:

@@ -30,6 +30,13 @@ ROPE = {
         "attention_factor": 1.3,
         "truncate": False,
     },
+    "yarn_deepseek": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 8,
+        "mscale": 0.7,
+        "mscale_all_dim": 1.2,
+    },
     "llama3": {
         "factor": 8.0,
         "low_freq_factor": 1.0,

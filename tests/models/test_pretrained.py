@@ -174,6 +174,14 @@ def test_dtype_is_the_files_unless_given(gpt2, folder) -> None:
     assert torch.equal(mixed.embedding.weight, stored)
 
 
+def test_loading_draws_no_random_numbers_and_leaves_nothing_unfilled(gpt2, folder) -> None:
+    before = torch.random.get_rng_state()
+    ours = GPT.from_pretrained(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not any(x.is_meta for x in [*ours.parameters(), *ours.buffers()])
+    assert ours.embedding.weight.requires_grad
+
+
 def test_changes_and_mode(folder) -> None:
     model = GPT.from_pretrained(folder, dropout=0.5, backend="naive")
     assert not model.training
