@@ -69,7 +69,7 @@ def generate(
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Eval mode meanwhile; each submodule returns to the mode that it was in."""
-    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    training = [m for root in _modules(model) for m in root.modules() if m.training]
     for module in training:
         module.training = False
     try:
@@ -88,11 +88,16 @@ def _eos(eos: int | Sequence[int] | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(tokens))
 
 
+def _modules(model: Any) -> list[nn.Module]:
+    """The model, or the modules that it holds when it is none itself, as a translator that has read its sources."""
+    if isinstance(model, nn.Module):
+        return [model]
+    return [held for held in getattr(model, "__dict__", {}).values() if isinstance(held, nn.Module)]
+
+
 def _device(model: Any) -> torch.device | None:
     """Where the model's weights are, if it can be told."""
-    if isinstance(model, nn.Module):
-        return next((p.device for p in model.parameters()), None)
-    return getattr(model, "device", None)
+    return next((p.device for root in _modules(model) for p in root.parameters()), None)
 
 
 def _check_ids(prompts: Prompts, model: Any) -> None:

@@ -64,16 +64,16 @@ def everything(got) -> tuple[list, list]:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_cache_that_forgets_nothing_gives_the_same(name: str, method: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         model = MODELS[name](seed)
         runs = [
-            everything(generate(model, PROMPTS, max_new=12, eos=[0], method=METHODS[method](), cache=cache, **options))
+            everything(generate(model, PROMPTS, max_new=8, eos=[0], method=METHODS[method](), cache=cache, **options))
             for cache, options in [
                 ("dynamic", {}),
                 ("static", {}),
                 (None, {}),
-                ("sliding", {"window": 30}),
-                (model.new_cache("static", length=33), {}),
+                ("sliding", {"window": 20}),
+                (model.new_cache("static", length=15), {}),
             ]
         ]
         for tokens, logprobs in runs[1:]:
@@ -84,10 +84,10 @@ def test_every_cache_that_forgets_nothing_gives_the_same(name: str, method: str)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_of_a_batch_are_what_they_are_alone(name: str, method: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         model, in_turn = MODELS[name](seed), METHODS[method]()
-        tokens, logprobs = everything(generate(model, PROMPTS, max_new=10, eos=[0], method=METHODS[method]()))
-        alone = [everything(generate(model, prompt, max_new=10, eos=[0], method=in_turn)) for prompt in PROMPTS]
+        tokens, logprobs = everything(generate(model, PROMPTS, max_new=7, eos=[0], method=METHODS[method]()))
+        alone = [everything(generate(model, prompt, max_new=7, eos=[0], method=in_turn)) for prompt in PROMPTS]
         assert tokens == [row for one, _ in alone for row in one]
         assert logprobs == pytest.approx([x for _, many in alone for x in many], abs=1e-4)
 
@@ -161,7 +161,7 @@ def test_a_model_that_has_generated_can_be_trained(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_translator_gives_the_same_with_and_without_a_cache_and_batch(method: str) -> None:
-    for seed in range(4):
+    for seed in range(2):
         model, reader, (source, lengths) = conditioned(seed, 4)
         start = [[1]] * 4
         runs = [
@@ -178,7 +178,15 @@ def test_a_translator_gives_the_same_with_and_without_a_cache_and_batch(method: 
         for tokens, logprobs in runs[1:]:
             assert tokens == runs[0][0]
             assert logprobs == pytest.approx(runs[0][1], abs=1e-4)
-    assert len(set(map(tuple, runs[0][0]))) > 1, "the source does not matter"
+        assert len({round(many[0], 2) for _, many in rows}) > 1, "the source does not matter"
+
+
+def test_a_translator_in_training_does_not_drop_while_it_generates() -> None:
+    model, reader, _ = conditioned(1, 3)
+    want = generate(reader, [[1]] * 3, max_new=9)
+    model.train()
+    assert generate(reader, [[1]] * 3, max_new=9) == want
+    assert all(m.training for m in model.modules())
 
 
 def test_a_translator_that_has_generated_can_be_trained() -> None:
