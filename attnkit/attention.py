@@ -113,13 +113,18 @@ def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backe
     """Validate; under autocast bring query, key and value to its dtype, as torch's own attention does."""
     if backend != "auto":
         backends.load(backend)
-    autocast = isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type)
+    autocast = isinstance(query, Tensor) and _is_autocast_on(query.device.type)
     if autocast:
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (_autocast(x, dtype) for x in (query, key, value))
     sizes = check_tensors(query, key, value)
     options = check_options(query, sizes, mask, bias, scale, softcap, sink, dropout, aux)
     return _Call((query, key, value, options), autocast)
+
+
+def _is_autocast_on(device_type: str) -> bool:
+    """False also for devices that have no autocast, such as "meta", where asking is an error."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -116,6 +116,19 @@ def test_weights_without_a_gradient_are_made_in_place() -> None:
     torch.testing.assert_close((out, aux.weights), (want.detach(), defined.weights.detach()))
 
 
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("options", [{}, {"mask": Causal()}, {"bias": True}, {"aux": ("lse",)}, {"aux": ("weights",)}])
+def test_shapes_can_be_asked_on_the_meta_device(options: dict, grad: bool) -> None:
+    """As whoever builds a large model before its weights are there does."""
+    q, k, v = (x.detach().to("meta").requires_grad_(grad) for x in qkv(d_v=5))
+    if "bias" in options:
+        options = options | {"bias": torch.zeros(6, 6, device="meta")}
+    result = attention(q, k, v, **options)
+    assert (result[0] if "aux" in options else result).shape == (2, 4, 6, 5)
+    if "aux" in options:
+        assert getattr(result[1], options["aux"][0]).shape[:3] == (2, 4, 6)
+
+
 def seeded() -> dict:
     """Nothing but a fixed seed."""
     torch.manual_seed(3)

@@ -108,7 +108,7 @@ def normalise(
         whole = torch.logaddexp(lse, options.sink[heads, None].to(lse.dtype))
         scores.mul_(torch.exp(lse - whole)[..., None])
         lse = whole
-    if blind is not None and bool(blind.any()):
+    if blind is not None and (blind.is_meta or bool(blind.any())):
         scores.masked_fill_(blind[..., None], 0.0)
         lse = None if lse is None else lse.masked_fill_(blind, HIDDEN)
     return lse
