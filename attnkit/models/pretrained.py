@@ -94,14 +94,14 @@ class Pretrained(nn.Module):
 def _unfilled(cls: type[Pretrained], config: Config, dtype: torch.dtype) -> Pretrained:
     """A model whose parameters hold nothing yet: no time to draw them, no memory beyond their own dtype.
 
-    What positions hold follows from their arguments, and they compute it where they are moved to.
+    Positions compute their buffers anew where they are moved to. Other buffers would come out empty, and parameters
+    that modules share would part, so a model that has any is made in the ordinary way.
     """
     with torch.device("meta"):
         model = cls(config).to(dtype)
-    other = [type(m).__name__ for m in model.modules() if not isinstance(m, Position) and [*m.buffers(recurse=False)]]
-    if other:
-        return cls(config).to(dtype)
-    return model.to_empty(device=torch.get_default_device())
+    buffers = any(not isinstance(m, Position) and [*m.buffers(recurse=False)] for m in model.modules())
+    shared = len([*model.named_parameters(remove_duplicate=False)]) > len([*model.parameters()])
+    return cls(config).to(dtype) if buffers or shared else model.to_empty(device=torch.get_default_device())
 
 
 def _own(cls: type[Pretrained], entries: dict[str, Any], source: str, tensors: files.Tensors) -> dict[str, Any]:
