@@ -58,14 +58,20 @@ def test_dtype_mode_and_settings_come_from_torch() -> None:
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_dropout_falls_on_both_branches_and_not_on_the_stream(norm_first: bool) -> None:
-    """With everything dropped but a branch's stream, x passes a pre-norm layer as it is, and a post-norm one normed."""
+@pytest.mark.parametrize("kind", [EncoderLayer, DecoderLayer])
+def test_dropout_falls_on_every_branch_and_not_on_the_stream(norm_first: bool, kind: type) -> None:
+    """With every branch dropped whole, its bias too, x passes a pre-norm layer as it is, and a post-norm one normed."""
     config = Config(d_model=16, heads=4, d_hidden=32, norm_first=norm_first, dropout=0.999999, attention_dropout=0.0)
     torch.manual_seed(0)
-    layer, x = EncoderLayer(config), torch.randn(2, 5, 16)
-    want = x if norm_first else make_norm(config)(make_norm(config)(x))
-    torch.testing.assert_close(layer.train()(x), want)
-    assert not torch.allclose(layer.eval()(x), want)
+    layer, x = kind(config).double(), noise(2, 5, 16)
+    for linear in (m for m in layer.modules() if isinstance(m, nn.Linear)):
+        linear.bias.data.fill_(0.3)
+    inputs = (x,) if kind is EncoderLayer else (x, noise(2, 3, 16, seed=2))
+    want, norm = x, make_norm(config).double()
+    for _ in range(0 if norm_first else len(inputs) + 1):
+        want = norm(want)
+    assert_near(layer.train()(*inputs), want)
+    assert not torch.allclose(layer.eval()(*inputs), want)
 
 
 def test_dropout_is_off_in_evaluation_and_even_in_expectation() -> None:
