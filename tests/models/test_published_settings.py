@@ -1,4 +1,4 @@
-"""The settings of well-known files, as they were published: read without a word, and giving models of the right size."""
+"""The settings of well-known files, as they were published: read without complaint, into models of the right size."""
 
 from __future__ import annotations
 
