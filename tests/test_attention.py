@@ -288,6 +288,13 @@ def test_dropout_keeps_the_right_share_everywhere_and_independently() -> None:
     for axis in range(4):  # neighbours along each axis, and diagonals, know nothing of each other
         assert abs(float((centred * centred.roll(1, axis)).mean())) < 5 / keep.numel() ** 0.5
     assert abs(float((centred * centred.roll((1, 1), (2, 3))).mean())) < 5 / keep.numel() ** 0.5
+    rows, cols = centred.reshape(-1, 256), centred.reshape(-1, 256).mT  # any two of each, not only neighbours
+    for table in (rows, cols):
+        together = (table @ table.mT).fill_diagonal_(0.0) / table.shape[1] ** 0.5
+        assert together.abs().max() < 7  # of millions of pairs
+    for steps in ((1, 1), (2, 3), (7, 8)):  # nor does the fourth corner of a rectangle follow from the other three
+        corners = centred * centred.roll(steps[0], 2) * centred.roll(steps[1], 3) * centred.roll(steps, (2, 3))
+        assert abs(float(corners.mean())) < 5 / keep.numel() ** 0.5
     other = keep_tile(124, 0.3, range(256), range(256), sizes).double()
     assert abs(float((centred * (other - 0.7)).mean())) / spread < 5 / keep.numel() ** 0.5
 

@@ -43,8 +43,13 @@ def keep_tile(
         position = _count(index, device).view(-1, *[1] * (3 - axis))
         row_hash = mix_(row_hash ^ mix_(position + (1 + axis * 0x10000001)))
     col_hash = mix_(_count(cols, device) ^ _signed(0x9E3779B9))
+    # Rows and columns are hashed well; what every score pays is one product and one sum. An odd factor permutes the
+    # 32-bit numbers, so each row is a permutation of the columns' hashes of its own (Dietzfelbinger et al. 1997's
+    # multiply-shift family, doi:10.1006/jagm.1997.0873), whose top bits are compared with the probability.
+    bits = (row_hash | 1) * col_hash
+    bits += mix_(row_hash ^ _signed(0x85EBCA6B))
     threshold = round(probability * 2**32) - 2**31
-    return mix_(row_hash ^ col_hash) >= min(threshold, 2**31 - 1)
+    return bits >= min(threshold, 2**31 - 1)
 
 
 def _count(index: range, device: torch.device | str) -> Int[Tensor, " n"]:
