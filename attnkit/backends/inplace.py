@@ -48,7 +48,9 @@ def attend(
     sizes, dtype = sizes_of(query, key), accumulator(query.dtype)
     q, k, v = (x.to(dtype) for x in (query, key, value))
     visible = visible_table(query, key, options)
-    weights, out = q.new_empty(sizes), q.new_empty(*sizes[:3], v.shape[3])
+    weights = q.new_empty(sizes)
+    # As SDPA lays it out, a token's heads side by side: whoever merges the heads need not copy.
+    out = q.new_empty(sizes.batch, sizes.q_len, sizes.heads, v.shape[3]).transpose(1, 2)
     lse = q.new_empty(sizes[:3]) if "lse" in options.aux else None
     for b, heads, kv_heads in pieces(sizes, key.shape[1]):
         tile = weights[b, heads]
