@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, no_type_check
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnkit import positions as encodings
 from attnkit.masks import Mask, Window
@@ -14,6 +14,7 @@ from attnkit.models.decoder_only import DecoderOnly
 from attnkit.models.initial import as_published, initialize
 from attnkit.nn import Config, Embedding, Encoder, KVCache, causal
 from attnkit.nn.config import Activation, Norm
+from attnkit.nn.linear import Linear
 from attnkit.positions import Rotary
 
 
@@ -83,7 +84,7 @@ class Llama(DecoderOnly):
         rotary = Rotary(d_head, base=config.rope_base, scaling=config.scaling)
         self.embedding = Embedding(config.vocab, config.d_model)
         self.decoder = Encoder(config, rotary)  # only the causal mask makes a decoder of it
-        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.d_model, config.vocab, bias=False)
         as_published(self.decoder, qkv=config.qkv_bias, out=config.out_bias, mlp=config.mlp_bias)
         initialize(self)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnkit.nn.encoder import Encoder, EncoderLayer
     from attnkit.nn.feedforward import FeedForward
     from attnkit.nn.latent import LatentAttention
+    from attnkit.nn.linear import Linear
     from attnkit.nn.multihead import MultiHeadAttention
     from attnkit.nn.norm import make_norm
     from attnkit.nn.transformer import Transformer
@@ -46,6 +47,7 @@ __all__ = [
     "LatentAttention",
     "LayerCache",
     "LayerSlot",
+    "Linear",
     "MultiHeadAttention",
     "SlidingCache",
     "StaticCache",
@@ -70,6 +72,7 @@ _HOMES = {
     "LatentAttention": "latent",
     "LayerCache": "cache",
     "LayerSlot": "cache",
+    "Linear": "linear",
     "MultiHeadAttention": "multihead",
     "SlidingCache": "cache",
     "StaticCache": "cache",

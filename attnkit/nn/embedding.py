@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attnkit.nn.linear import linear
+
 
 class Embedding(nn.Module):
     """A table with one row for each token, read in both directions: ids to vectors, vectors to logits (a tied head).
@@ -65,7 +67,7 @@ class Embedding(nn.Module):
 
     def logits(self, x: Float[Tensor, "batch len d_model"]) -> Float[Tensor, "batch len {self.vocab}"]:
         """x E^T, with the table E: how well each token's row agrees with x."""
-        return F.linear(x, self.weight)
+        return linear(x, self.weight)
 
     def extra_repr(self) -> str:
         scale, pad = ", scale=True" if self.scale else "", "" if self.pad is None else f", pad={self.pad}"

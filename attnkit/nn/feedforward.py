@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnkit.nn.config import ACTIVATIONS, Activation
+from attnkit.nn.linear import Linear
 
 # The function of each name. In a gated feed-forward it shapes the gate.
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -56,9 +57,9 @@ class FeedForward(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(map(repr, ACTIVATIONS))}")
         self.activation = activation
-        self.up = nn.Linear(d_model, d_hidden, bias=bias)
-        self.gate = nn.Linear(d_model, d_hidden, bias=bias) if activation in GATED else None
-        self.down = nn.Linear(d_hidden, d_model, bias=bias)
+        self.up = Linear(d_model, d_hidden, bias=bias)
+        self.gate = Linear(d_model, d_hidden, bias=bias) if activation in GATED else None
+        self.down = Linear(d_hidden, d_model, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 

@@ -23,6 +23,7 @@ from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
 from attnkit.nn.cached import CachedAttention
 from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count, width_or
+from attnkit.nn.linear import Linear
 from attnkit.positions import Position, Rotary
 from attnkit.positions.base import check_count
 
@@ -96,14 +97,14 @@ class LatentAttention(CachedAttention):
         self.heads, self.d_head, self.d_rope, self.d_latent = heads, d_head, d_rope, d_latent
         self.d_value = width_or("d_value", d_value, d_head)
         d_query = width_or("d_query_latent", d_query_latent, d_model)  # what queries are projected from
-        self.query_down = nn.Linear(d_model, d_query, bias=bias) if d_query_latent else None
+        self.query_down = Linear(d_model, d_query, bias=bias) if d_query_latent else None
         self.query_norm = nn.RMSNorm(d_query, eps=eps) if d_query_latent else None
-        self.query = nn.Linear(d_query, heads * (d_head + d_rope), bias=False)
-        self.down = nn.Linear(d_model, d_latent + d_rope, bias=bias)  # W^DKV and W^KR
+        self.query = Linear(d_query, heads * (d_head + d_rope), bias=False)
+        self.down = Linear(d_model, d_latent + d_rope, bias=bias)  # W^DKV and W^KR
         self.latent_norm = nn.RMSNorm(d_latent, eps=eps)
-        self.key_up = nn.Linear(d_latent, heads * d_head, bias=False)
-        self.value_up = nn.Linear(d_latent, heads * self.d_value, bias=False)
-        self.out = nn.Linear(heads * self.d_value, d_model, bias=bias)
+        self.key_up = Linear(d_latent, heads * d_head, bias=False)
+        self.value_up = Linear(d_latent, heads * self.d_value, bias=False)
+        self.out = Linear(heads * self.d_value, d_model, bias=bias)
         self.position = Rotary(d_rope, layout="interleaved") if position is None else position
         self.scale = (d_head + d_rope) ** -0.5 if scale is None else scale
         self.dropout, self.absorb, self.backend = dropout, absorb, backend

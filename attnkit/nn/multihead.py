@@ -21,6 +21,7 @@ from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
 from attnkit.nn.cached import CachedAttention
 from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count, width_or
+from attnkit.nn.linear import Linear
 from attnkit.positions.base import Position
 
 
@@ -91,10 +92,10 @@ class MultiHeadAttention(CachedAttention):
         self.d_value = width_or("d_value", d_value, self.d_head)
         self.d_key_input = width_or("d_key_input", d_key_input, d_model)
         self.d_value_input = width_or("d_value_input", d_value_input, d_model)
-        self.query = nn.Linear(d_model, heads * self.d_head, bias=bias)
-        self.key = nn.Linear(self.d_key_input, self.kv_heads * self.d_head, bias=bias)
-        self.value = nn.Linear(self.d_value_input, self.kv_heads * self.d_value, bias=bias)
-        self.out = nn.Linear(heads * self.d_value, d_model, bias=bias if out_bias is None else out_bias)
+        self.query = Linear(d_model, heads * self.d_head, bias=bias)
+        self.key = Linear(self.d_key_input, self.kv_heads * self.d_head, bias=bias)
+        self.value = Linear(self.d_value_input, self.kv_heads * self.d_value, bias=bias)
+        self.out = Linear(heads * self.d_value, d_model, bias=bias if out_bias is None else out_bias)
         self.q_norm = nn.RMSNorm(self.d_head, eps=1e-6) if qk_norm else None
         self.k_norm = nn.RMSNorm(self.d_head, eps=1e-6) if qk_norm else None
         self.sink = nn.Parameter(torch.zeros(heads)) if sink else None
