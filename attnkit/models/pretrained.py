@@ -30,6 +30,7 @@ class Pretrained(nn.Module):
     config: Config
     config_class: ClassVar[type[Config]]
     family: ClassVar[str | None] = None
+    unsaid: str | None = None  # what it was made with that its config does not say
 
     @classmethod
     @no_type_check
@@ -66,8 +67,11 @@ class Pretrained(nn.Module):
         """Write config.json and model.safetensors, which `from_pretrained` reads back to the last bit.
 
         A tensor that is used in several places is stored once. A crash leaves no half file: the folder is what it was,
-        or, between the two files, refused for not being of one save.
+        or, between the two files, refused for not being of one save. Raises ValueError for a model that was made with
+        something that its settings cannot name.
         """
+        if self.unsaid:
+            raise ValueError(f"{type(self).__name__}: {self.unsaid}, which config.json cannot say; save its state_dict")
         named = dict(self.named_parameters())  # shared ones once; buffers follow from the settings
         weights = {name: p.detach().to("cpu").contiguous() for name, p in named.items()}
         entries = {"attnkit": {"format": FORMAT, "model": type(self).__name__}, **self.config.to_dict()}

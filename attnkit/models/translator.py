@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attnkit.masks import Padding
 from attnkit.models.conditioned import Conditioned
+from attnkit.models.pretrained import Pretrained
 from attnkit.nn import Config, Embedding, KVCache, Transformer, causal
 from attnkit.nn.encoder import AnyMask
 from attnkit.positions import Position, Sinusoidal
@@ -29,17 +30,15 @@ class TranslatorConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_count("source_vocab")
-        self.check_count("target_vocab")
+        for name in ("source_vocab", "target_vocab"):
+            self.check_count(name)
         if self.shared and self.source_vocab != self.target_vocab:
             self.refuse("target_vocab", f"be source_vocab = {self.source_vocab} when the table is shared")
 
 
-class Translator(nn.Module):
+class Translator(Pretrained):
     """source -> embedding + position -> encoder -> memory; target + memory -> decoder -> tied head -> logits.
 
-    >>> import torch
-    >>> from attnkit.models import Translator, TranslatorConfig
     >>> config = TranslatorConfig(source_vocab=40, target_vocab=50, d_model=16, heads=2, layers=2, d_hidden=64)
     >>> model = Translator(config)
     >>> source, target = torch.tensor([[5, 3, 8], [7, 2, 0]]), torch.tensor([[1, 9], [1, 4]])
@@ -47,14 +46,17 @@ class Translator(nn.Module):
     torch.Size([2, 2, 50])
     """
 
+    config: TranslatorConfig
+    config_class = TranslatorConfig
+
     def __init__(self, config: TranslatorConfig, position: Position | None = None) -> None:
         super().__init__()
         self.config = config
         self.position = Sinusoidal(config.d_model) if position is None else position
-        self.source_embedding = Embedding(config.source_vocab, config.d_model, scale=True, pad=config.pad)
-        self.target_embedding = self.source_embedding
-        if not config.shared:
-            self.target_embedding = Embedding(config.target_vocab, config.d_model, scale=True, pad=config.pad)
+        self.unsaid = None if isinstance(self.position, Sinusoidal) else f"position is {type(position).__name__}"
+        sizes = (config.source_vocab,) if config.shared else (config.source_vocab, config.target_vocab)
+        tables = [Embedding(size, config.d_model, scale=True, pad=config.pad) for size in sizes]
+        self.source_embedding, self.target_embedding = tables[0], tables[-1]
         self.dropout = nn.Dropout(config.dropout)
         self.transformer = Transformer(config, position=self.position)
 
@@ -67,15 +69,14 @@ class Translator(nn.Module):
         target_lengths: Lengths | None = None,
     ) -> Float[Tensor, "batch target_len vocab"]:
         """The logits of the token after each of the target's. Lengths count real tokens; padding follows them."""
-        memory = self.encode(source, source_lengths)
         mask = None if target_lengths is None else Padding(target_lengths)
-        return self.decode(target, memory, source_lengths, mask=mask)
+        return self.decode(target, self.encode(source, source_lengths), source_lengths, mask=mask)
 
     def encode(
         self, source: Int[Tensor, "batch source_len"], source_lengths: Lengths | None = None
     ) -> Float[Tensor, "batch source_len d_model"]:
         """The memory of the sources."""
-        x = self._embed(self.source_embedding, source, torch.arange(source.shape[1], device=source.device)[None])
+        x = self._embed(self.source_embedding, source)
         return self.transformer.encode(x, mask=None if source_lengths is None else Padding(source_lengths))
 
     def decode(
@@ -90,10 +91,7 @@ class Translator(nn.Module):
         last: bool = False,
     ) -> Float[Tensor, "batch out_len vocab"]:
         """As `GPT.forward`, for tokens that follow the memory: with `last` (batch, 1, vocab)."""
-        if positions is None:
-            seen = 0 if cache is None else cache.length
-            positions = torch.arange(seen, seen + target.shape[1], device=target.device)[None]
-        x = self._embed(self.target_embedding, target, positions)
+        x = self._embed(self.target_embedding, target, positions, 0 if cache is None else cache.length)
         x = self.transformer.decode(
             x,
             memory,
@@ -104,8 +102,10 @@ class Translator(nn.Module):
         )
         return self.target_embedding.logits(x[:, -1:] if last else x)
 
-    def _embed(self, table: Embedding, ids: Int[Tensor, "batch len"], positions: Int[Tensor, "#batch len"]) -> Tensor:
-        return self.dropout(self.position.embed(table(ids), positions))
+    def _embed(self, table: Embedding, ids: Tensor, positions: Tensor | None = None, start: int = 0) -> Tensor:
+        """Tokens with their positions, counted from `start` unless given."""
+        counted = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
+        return self.dropout(self.position.embed(table(ids), counted if positions is None else positions))
 
     def new_cache(self, kind: str = "dynamic", **options) -> KVCache:
         """An empty cache for the decoder; of the memory it keeps the projections. Kinds: see `attnkit.nn.KVCache`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,3 +174,20 @@ def test_the_examples_run(module: object) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 1
     assert not result.failed
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_saved_and_read_back_it_is_the_same(shared: bool, tmp_path: Path) -> None:
+    model = make(shared=shared, target_vocab=20 if shared else 30, pad=0)
+    model.save_pretrained(tmp_path)
+    again = Translator.from_pretrained(tmp_path)
+    assert again.config == model.config
+    assert (again.source_embedding is again.target_embedding) == shared
+    ids = TARGET % 20
+    assert torch.equal(again(SOURCE, ids, source_lengths=LENGTHS), model(SOURCE, ids, source_lengths=LENGTHS))
+
+
+def test_a_position_that_the_settings_do_not_name_is_not_lost_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"position is Rotary, which config\.json cannot say"):
+        make(Rotary(4)).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
