@@ -30,6 +30,9 @@ FLOORS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
+# What a reader opens to understand a Transformer.
+LIBRARY = {"masks", "positions", "backends", "nn", "models", "training", "generation", "data", "integrations"}
+
 # `import attnkit` may load none of these.
 HEAVY = (
     "triton",
@@ -114,7 +117,10 @@ def test_the_trusted_side_of_the_grader_reads_no_pickle() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 320, "a file this long wants a new room"
+    most = 300 if path.parent.name in LIBRARY else 320
+    if path.parent == PACKAGE / "models" and path.name != "pretrained.py":
+        most = 119  # a model is a short assembly
+    assert len(path.read_text("utf-8").splitlines()) <= most, "a file this long wants a new room"
 
 
 def test_the_lock_covers_every_dependency_and_pins_it() -> None:
