@@ -88,11 +88,12 @@ def test_publishing_from_another_address_fails_clearly() -> None:
     assert 'Set repository = "https://github.com/somebody/elsewhere"' in done.stderr
 
 
-def test_the_readmes_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    done = run(sys.executable, "-c", example)
-    assert done.returncode == 0, done.stderr
-    assert "is taken" in done.stdout
+def test_the_readmes_examples_run() -> None:
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    done = [run(sys.executable, "-c", example) for example in examples]
+    assert all(one.returncode == 0 for one in done), [one.stderr for one in done]
+    assert "is taken" in done[0].stdout
+    assert "'decoder.layers.0.attention': (1, 4, 9, 9)" in done[1].stdout
 
 
 def test_ci_runs_what_the_readme_says() -> None:
