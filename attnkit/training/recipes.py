@@ -75,12 +75,16 @@ def numbers(seed: int) -> Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a task is learned. One layer is enough; one head gives copy and reverse a map that is easy to read."""
+    """How a task is learned. One layer is enough; one head gives copy and reverse a map that is easy to read.
+
+    Layers are post-norm, as in Vaswani et al. 2017. With pre-norm reverse is learned as well, but from some seeds the
+    encoder moves the symbols first, and the decoder's map is no anti-diagonal: a map shows where, not what.
+    """
 
     task: Callable[[int], Task]  # seed -> task
     steps: int
     heads: int = 1
-    rate: float = 3e-3
+    rate: float = 5e-3
     batch: int = 128
 
 
@@ -98,7 +102,7 @@ class NoPosition(Position):
 
 
 def build(recipe: Recipe, task: Task, positions: bool = True) -> Translator:
-    """A translator of one layer, 64 wide."""
+    """A translator of one layer, 64 wide, post-norm."""
     config = TranslatorConfig(
         source_vocab=task.source_vocab,
         target_vocab=task.target_vocab,
@@ -107,6 +111,7 @@ def build(recipe: Recipe, task: Task, positions: bool = True) -> Translator:
         d_hidden=128,
         heads=recipe.heads,
         layers=1,
+        norm_first=False,
     )
     return Translator(config, position=Sinusoidal(config.d_model) if positions else NoPosition())
 

@@ -49,7 +49,7 @@ def test_it_gets_held_out_items_right_and_reverses_by_looking_at_the_mirrored_pl
     assert found["exact_match"] >= 0.99
     if task != "numbers":  # there a target has another length than its source
         hits, mass = mirrored(found["maps"])
-        assert (hits > 0.95) == (task == "reverse")
+        assert (hits > 0.9) == (task == "reverse")
         assert (mass > 0.7) == (task == "reverse")
 
 
