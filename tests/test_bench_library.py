@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from attnkit.bench import generation_speed, importing, library
+from attnkit.bench import generation_speed, importing, learning, library
 from attnkit.bench.report import Row
 from attnkit.cli import build_app
 from attnkit.masks import Causal
@@ -93,6 +93,16 @@ def test_the_import_is_measured_on_top_of_torch() -> None:
     sums = [row.ours[0] for row in rows]
     assert sums == sorted(sums), "each row contains the one before"
     assert sums[0] < sums[1], "importing attention loads something"
+
+
+@pytest.mark.slow
+def test_learning_is_measured_with_what_was_learned() -> None:
+    (row,) = learning.suite(["copy"], steps=0)
+    assert (row.unit, row.goal, row.against_peer) == ("s", 180.0, False)
+    assert row.name == "learning copy, 0 steps, one core: 0.0% of held-out items right"
+    assert row.ours[0] > 0
+    with pytest.raises(RuntimeError, match="nothing"):
+        learning.suite(["nothing"])
 
 
 def test_an_import_that_fails_is_told() -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,17 @@ def stamp() -> Stamp:
             "attnkit": attnkit.__version__,
             "torch": torch.__version__,
             "numpy": numpy.__version__,
+            "transformers": _version("transformers"),
             "threads": str(torch.get_num_threads()),
         },
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def as_sentence(where: Stamp) -> str:

@@ -7,6 +7,7 @@ batches      one long text in windows, items in buckets by length; packing: docu
 loop         Trainer: accumulation, clipping, mixed precision, evaluation, Ctrl-C
 checkpoint   save and resume, bit for bit on the CPU; average_checkpoints
 tensorboard  TensorBoard, for Trainer(log=...)
+recipes      copy, reverse, number names: whole trainings; `python -m attnkit.training.recipes`
 """
 
 from attnkit.training.batches import Buckets, Epochs, Padded, Stream, pad

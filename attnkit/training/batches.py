@@ -152,6 +152,7 @@ class Buckets(Epochs[Batch]):
     """Items in batches of similar length, so that little is padding: each item once an epoch, in a seeded order.
 
     The items are shuffled, sorted by length within pools of `pool` batches, cut into batches, and the batches shuffled.
+    With `pool=1` that is random order: a small model may need it, which batches of one length each pull to and fro.
     A batch holds `batch` items, or, with `tokens`, as many as fit into that many tokens, padding included. `collate`
     turns a list of items into a batch; without it the list itself is given.
 

@@ -10,6 +10,8 @@ from attnkit.generation import Beam, Greedy, LanguageModel, Sample, generate
 from attnkit.models import GPT, GPTConfig, Llama, LlamaConfig, Translator, TranslatorConfig
 from attnkit.positions import YaRN
 
+pytestmark = pytest.mark.slow  # together they take a while
+
 VOCAB, CONTEXT = 13, 40
 
 
