@@ -56,7 +56,8 @@ def test_samples_are_milliseconds_of_the_call_they_stand_for(monkeypatch: pytest
     assert peer == pytest.approx([5.0] * 4)
 
 
-def test_json_holds_raw_samples_and_where_they_came_from() -> None:
+def test_json_holds_raw_samples_and_where_they_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somebody/bin/attnkit", "bench", "--out", "/somebody/own/bench.json"])
     told = json.loads(as_json([Row("x", [1.0, 2.0], [4.0], "other", goal=1.0)], stamp()))
     (row,) = told["rows"]
     assert row["ours"] == [1.0, 2.0]
@@ -64,6 +65,7 @@ def test_json_holds_raw_samples_and_where_they_came_from() -> None:
     assert row["met"] is True
     assert told["stamp"]["versions"]["torch"]
     assert told["stamp"]["cores"] >= 1
+    assert told["stamp"]["command"] == "attnkit bench --out bench.json"
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def stamp() -> Stamp:
     import attnkit
 
     return Stamp(
-        command=" ".join(["attnkit", *sys.argv[1:]]),
+        command=" ".join(["attnkit", *(Path(word).name for word in sys.argv[1:])]),  # without the owner's folders
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
