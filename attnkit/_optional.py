@@ -8,6 +8,8 @@ from types import ModuleType
 
 def require(module: str, *, extra: str) -> ModuleType:
     """The module of that (dotted) name; ImportError with the command to run when its package is not installed."""
+    if module.partition(".")[0] == "attnkit":  # or a page that uses any of this would seem to depend on all of attnkit
+        raise ValueError(f"module is {module!r}; it must be of another package: attnkit's own are imported by name")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -27,3 +27,8 @@ def test_a_package_that_lacks_something_of_its_own_is_not_called_missing(tmp_pat
     with pytest.raises(ModuleNotFoundError, match="what_it_needs"):
         require("broken_package", extra="models")
     sys.modules.pop("broken_package", None)
+
+
+def test_it_is_for_packages_of_others() -> None:
+    with pytest.raises(ValueError, match=r"attnkit\.nn.*imported by name"):
+        require("attnkit.nn", extra="models")

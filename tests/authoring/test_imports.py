@@ -74,3 +74,11 @@ print(*(m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "
     found = {path.resolve() for path in ImportGraph(root).closure([source])}
     assert loaded <= found
     assert not [path for path in found if {"grading", "lab"} & set(path.relative_to(root).parts)]
+
+
+@pytest.mark.parametrize("room", ["nn", "models", "training", "generation", "data"])
+def test_a_page_about_the_library_does_not_depend_on_the_grader(root: Path, room: str):
+    """Or every change there would execute the book anew."""
+    found = ImportGraph(root).closure([f"import attnkit.{room}"])
+    assert root / "attnkit" / room / "__init__.py" in found
+    assert not [path for path in found if {"grading", "lab", "authoring"} & set(path.relative_to(root).parts)]
