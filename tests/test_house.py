@@ -144,3 +144,23 @@ def test_students_get_lower_bounds_only() -> None:
 
 def test_npm_lock_names_no_host() -> None:
     assert '"resolved"' not in (ROOT / "package-lock.json").read_text("utf-8")
+
+
+def methods(tree: ast.AST) -> dict[str, list[ast.FunctionDef]]:
+    """The methods of every class in a file, by class and by name."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {c.name: [node for node in c.body if isinstance(node, ast.FunctionDef)] for c in classes}
+
+
+def test_what_a_base_class_leaves_open_is_closed_below_it() -> None:
+    """`raise NotImplementedError` stands only where a subclass of ours defines the method: no stub is called done."""
+    opened, closed = set(), set()
+    for path in FILES:
+        for functions in methods(ast.parse(path.read_text("utf-8"))).values():
+            for function in functions:
+                is_open = isinstance(function.body[-1], ast.Raise) and "NotImplementedError" in ast.dump(
+                    function.body[-1]
+                )
+                (opened if is_open else closed).add(function.name)
+    assert len(opened) > 10, "the search finds them"
+    assert not opened - closed

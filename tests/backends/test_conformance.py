@@ -171,3 +171,12 @@ def test_the_bound_is_one_that_errors_break() -> None:
             bad = good | {name: spoil(good[name])}
             wrong = [v.result for v in judge(bad, example, torch.float32) if not v.ok]
             assert wrong == [name]
+
+
+@pytest.mark.parametrize("lost", ["out", "d query", "d bias", "d sink"])
+def test_a_result_that_is_not_there_is_not_passed_over(lost: str) -> None:
+    example = next(e for e in EXAMPLES if e.name == "everything at once")
+    got = run("online", example, torch.float32)
+    del got[lost]
+    with pytest.raises(AssertionError):
+        judge(got, example, torch.float32)
