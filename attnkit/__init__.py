@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnkit.attention import Explanation, attention, explain
-    from attnkit.backends.common import Aux, BackendUnsupported
+    from attnkit.backends.common import Aux, BackendUnsupported, Rows
 
 __version__ = "0.1.0"
 
-__all__ = ["Aux", "BackendUnsupported", "Explanation", "about", "attention", "explain"]
+__all__ = ["Aux", "BackendUnsupported", "Explanation", "Rows", "about", "attention", "explain"]
 
 # Where each name lives. Loaded on first use, so that the grader's trusted process need not load torch.
 _HOMES = {
@@ -26,6 +26,7 @@ _HOMES = {
     "Explanation": "attnkit.attention",
     "Aux": "attnkit.backends.common",
     "BackendUnsupported": "attnkit.backends.common",
+    "Rows": "attnkit.backends.common",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,9 +13,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnkit import backends
-from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of
+from attnkit.backends.common import (
+    Aux,
+    BackendUnsupported,
+    Options,
+    Rows,
+    ScoreMod,
+    accumulator,
+    indices,
+    sizes_of,
+    slopes_of,
+)
 from attnkit.backends.validate import check_options, check_tensors
 from attnkit.masks import Mask, Sizes
+from attnkit.positions.linear_bias import LinearBias
+
+for _name in backends.ORDER:  # now, and not when first wanted: torch.compile cannot follow an import
+    backends.load(_name)
 
 
 # Shapes and types are checked by hand, since a caller deserves better than a type checker's message.
@@ -25,67 +40,84 @@ def attention(
     value: Float[Tensor, "batch kv_heads k_len d_v"],
     *,
     mask: Mask | Bool[Tensor, "#batch #heads #q_len #k_len"] | None = None,
-    bias: Float[Tensor, "#batch #heads #q_len #k_len"] | None = None,
+    bias: Float[Tensor, "#batch #heads #q_len #k_len"] | LinearBias | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    score_mod: ScoreMod | None = None,
     sink: Float[Tensor, " heads"] | None = None,
     dropout: float = 0.0,
     backend: str = "auto",
-    aux: tuple[str, ...] = (),
+    aux: tuple[str | Rows, ...] = (),
 ):
     """softmax(scale QK^T) V with a mask: (B, H, Lq, D), (B, Hkv, Lk, D), (B, Hkv, Lk, Dv) -> (B, H, Lq, Dv).
 
-    The scores are `scale * query @ key^T`, then `softcap * tanh(scores / softcap)`, then `+ bias`; then the mask hides.
+    The scores are `scale * query @ key^T`, then `softcap * tanh(scores / softcap)`, then `+ bias`, then what
+    `score_mod` makes of them; then the mask hides.
 
     - `mask`: an object of `attnkit.masks`, or a bool tensor that broadcasts to (B, H, Lq, Lk), True = may attend.
       A hidden key has no influence, whatever it holds. A query that may attend to nothing gets output 0, lse -inf and
       gradient 0.
-    - `bias`: floats added to the scores, of any shape that broadcasts to (B, H, Lq, Lk). Gets a gradient.
+    - `bias`: floats added to the scores, of any shape that broadcasts to (B, H, Lq, Lk), or a
+      `attnkit.positions.LinearBias`, of which no table is made where that can be helped. Gets a gradient.
     - `scale`: 1 / sqrt(D) unless given.
+    - `score_mod`: any function (score, b, h, q, k) -> score, in FlexAttention's signature, made of tensor operations:
+      it may be called with one score or with all at once. Tensors that it captures get a gradient.
     - `sink`: (H,), one more logit in each row's denominator. Gets a gradient.
     - `dropout`: the probability of dropping a weight; the others grow by 1 / (1 - dropout). `torch.manual_seed`
-      repeats it, the same in every backend. There is no training flag: pass 0.0 when evaluating.
+      repeats it, the same in every backend; torch.compile may draw another seed, as for torch's own dropout. There is
+      no training flag: pass 0.0 when evaluating.
     - `Hkv` divides H: consecutive groups of H / Hkv query heads share a key and value head.
     - `backend`: "auto", or a name in `attnkit.backends.ORDER`. Half precision is summed in float32 by each.
-    - `aux`: any of "lse" and "weights"; when it is not empty, the result is `(out, Aux)`.
+    - `aux`: any of "lse", "weights", "entropy" (of each query's weights), "column_sums" (of each key's), and
+      `Rows([...])` for the weights of some queries; when it is not empty, the result is `(out, Aux)`.
 
     Raises ValueError for arguments that do not fit together, and BackendUnsupported when a backend that was named
     cannot do what is asked. `explain(...)` takes the same arguments and says which backend is taken, and why.
     """
-    call = _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backend, aux)
+    options = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "score_mod": score_mod, "sink": sink}
+    call = _prepare(query, key, value, backend, dropout=dropout, aux=aux, **options)
     module = backends.load(_choose(call) if backend == "auto" else _insist(call, backend))
+    guarded = mask is None or getattr(module, "GUARDS_HIDDEN", False)
     with torch.autocast(query.device.type, enabled=False) if call.autocast else nullcontext():
-        out, extra = _shielded(module, call) if mask is not None else module.attend(*call.arguments)
+        out, extra = module.attend(*call.arguments) if guarded else _shielded(module, call)
     return (out, extra) if aux else out
 
 
 @no_type_check
-def explain(query, key, value, **options) -> Explanation:
+def explain(query, key, value, *, backend="auto", **options) -> Explanation:
     """Which backend `attention` takes for these arguments, and why each other was not taken. Computes nothing."""
-    named = {"backend": "auto", "aux": (), "dropout": 0.0} | options
-    given = [named.pop(name, None) for name in ("mask", "bias", "scale", "softcap", "sink")]
-    call = _prepare(query, key, value, *given, *(named.pop(name) for name in ("dropout", "backend", "aux")))
-    if named:
-        raise TypeError(f"explain() got unexpected arguments: {', '.join(named)}")
-    backend = options.get("backend", "auto")
+    unknown = options.keys() - inspect.signature(attention).parameters.keys()
+    if unknown:
+        raise TypeError(f"explain() got unexpected arguments: {', '.join(sorted(unknown))}")
+    with torch.random.fork_rng(_generators_of(query)):  # the seed that dropout would draw is drawn by nobody
+        call = _prepare(query, key, value, backend, **options)
     reasons = {}
     for name in backends.ORDER:
         module = backends.load(name)
         missing, waste = module.unsupported(*call.arguments), module.wasteful(*call.arguments)
         reasons[name] = f"cannot: {missing}" if missing else f"can, at a cost: {waste}" if waste else "can"
     taken = _choose(call) if backend == "auto" else backend if not reasons[backend].startswith("cannot") else None
-    return Explanation(
-        taken, "the first in the order of 'auto' that fits" if backend == "auto" else "asked for", reasons
-    )
+    grounds = "the first in the order of 'auto' that fits" if backend == "auto" else "asked for"
+    details = getattr(backends.load(taken), "details", None) if taken else None
+    return Explanation(taken, grounds, reasons, tuple(details(*call.arguments)) if details else ())
+
+
+def _generators_of(query: Tensor) -> list[torch.device]:
+    """The devices, besides the CPU, whose random state a draw for these tensors would change."""
+    return [query.device] if isinstance(query, Tensor) and query.device.type == "cuda" else []
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The backend taken (None when the one asked for cannot do it), on what grounds, and a verdict for each backend."""
+    """The backend taken (None when the one asked for cannot do it), on what grounds, and a verdict for each backend.
+
+    `details` are lines in which the backend taken says how it will do it.
+    """
 
     taken: str | None
     grounds: str
     verdicts: dict[str, str]
+    details: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         first = (
@@ -93,7 +125,7 @@ class Explanation:
             if self.taken
             else "BackendUnsupported: it was asked for and cannot"
         )
-        return "\n".join([first, *(f"  {name:<7} {verdict}" for name, verdict in self.verdicts.items())])
+        return "\n".join([first, *(f"  {name:<7} {verdict}" for name, verdict in self.verdicts.items()), *self.details])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +135,15 @@ class _Call:
     arguments: tuple[Tensor, Tensor, Tensor, Options]
     autocast: bool
 
-    def tensors(self) -> list[Tensor]:
-        """Everything that may want a gradient."""
+    def wants_gradient(self) -> bool:
+        """May there be a backward pass? What a score_mod captures is not known."""
         *three, options = self.arguments
-        return [*three, *(x for x in (options.bias, options.sink) if x is not None)]
+        tensors = (*three, options.bias, slopes_of(options), options.sink)
+        wanted = options.score_mod is not None or any(x is not None and x.requires_grad for x in tensors)
+        return wanted and torch.is_grad_enabled()
 
 
-def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backend, aux) -> _Call:
+def _prepare(query, key, value, backend, **options) -> _Call:
     """Validate; under autocast bring query, key and value to its dtype, as torch's own attention does."""
     if backend != "auto":
         backends.load(backend)
@@ -118,8 +152,7 @@ def _prepare(query, key, value, mask, bias, scale, softcap, sink, dropout, backe
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (_autocast(x, dtype) for x in (query, key, value))
     sizes = check_tensors(query, key, value)
-    options = check_options(query, sizes, mask, bias, scale, softcap, sink, dropout, aux)
-    return _Call((query, key, value, options), autocast)
+    return _Call((query, key, value, check_options(query, sizes, **options)), autocast)
 
 
 def _is_autocast_on(device_type: str) -> bool:
@@ -154,6 +187,11 @@ def _insist(call: _Call, backend: str) -> str:
     return backend
 
 
+def _may_look(x: Tensor) -> bool:
+    """May the host read numbers here? Not while torch.compile or a CUDA graph records what is to be done with them."""
+    return not torch.compiler.is_compiling() and not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def _finite(*tensors: Tensor) -> bool:
     """No NaN or infinity, told by the sum, the cheapest pass there is. One that overflows only costs the slow way."""
     if tensors[0].is_meta:
@@ -175,7 +213,9 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
     """
     query, key, value, options = call.arguments
     assert options.mask is not None
-    if torch.is_grad_enabled() and any(x.requires_grad for x in call.tensors()):
+    if not _may_look(query):
+        pass  # keys are emptied whether they need it or not
+    elif call.wants_gradient():
         if _finite(key, value):
             return module.attend(query, key, value, options)
     else:  # without a backward pass a leak could only show as NaN in the output
@@ -184,13 +224,28 @@ def _shielded(module, call: _Call) -> tuple[Tensor, Aux]:
             return result
     sick = ~(key.isfinite().all(-1) & value.isfinite().all(-1))
     out, extra = module.attend(query, *(x.masked_fill(sick[..., None], 0.0) for x in (key, value)), options)
-    sizes = sizes_of(query, key)
+    touched = _touched(options.mask, sick, sizes_of(query, key))
+    return _poisoned(out, extra, torch.zeros_like(touched, dtype=out.dtype).masked_fill(touched, math.nan), options)
+
+
+def _touched(
+    mask: Mask, sick: Bool[Tensor, "batch kv_heads k_len"], sizes: Sizes
+) -> Bool[Tensor, "#batch heads q_len"]:
+    """The rows that may attend to one of the keys marked."""
+    groups = sizes.heads // max(sick.shape[1], 1)
+    if not _may_look(sick):  # how many are marked is not known: ask about all
+        seen = mask.rule(*indices(sizes, sick.device), sizes)
+        return (seen & sick.repeat_interleave(groups, dim=1)[:, :, None]).any(-1)
     where = sick.any(dim=0).any(dim=0).nonzero()[:, 0]  # (sick keys,)
-    sick = sick.repeat_interleave(sizes.heads // sick.shape[1], dim=1)[:, :, None, where]
-    axes = [torch.arange(n, device=query.device) for n in (sizes.batch, sizes.heads, sizes.q_len)]
-    b, h, q = (x.view(-1, *[1] * (3 - axis)) for axis, x in enumerate(axes))
-    touched = (options.mask.rule(b, h, q, where, sizes) & sick).any(-1)
-    poison = torch.zeros_like(touched, dtype=out.dtype).masked_fill(touched, math.nan)
-    lse = None if extra.lse is None else extra.lse + poison
-    weights = None if extra.weights is None else extra.weights + poison[..., None]
-    return out + poison[..., None], Aux(lse, weights)
+    sick = sick.repeat_interleave(groups, dim=1)[:, :, None, where]
+    b, h, q, _ = indices(sizes, sick.device)
+    return (mask.rule(b, h, q, where, sizes) & sick).any(-1)
+
+
+def _poisoned(out: Tensor, extra: Aux, poison: Float[Tensor, "batch heads q_len"], options: Options) -> tuple:
+    """The results with NaN in all that belongs to the rows where `poison` is NaN; elsewhere it is 0."""
+    added = {"lse": poison, "weights": poison[..., None], "entropy": poison}
+    added["column_sums"] = poison.sum(-1, keepdim=True)
+    if options.rows is not None:
+        added["row_weights"] = poison[:, :, options.rows, None]
+    return out + poison[..., None], Aux(**{name: getattr(extra, name) + added[name] for name in options.aux})

@@ -9,11 +9,13 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import attnkit
 from attnkit import BackendUnsupported, attention, backends, explain
-from attnkit.backends import online, tiling
-from attnkit.backends.dropout import keep_tile
+from attnkit.backends import naive, online, sdpa, tiling
+from attnkit.backends.common import Options, Rows
+from attnkit.backends.dropout import draw_seed, keep_tile
 from attnkit.masks import Causal, Document, Padding, Prefix, Sizes, Window
 
 ALL = ("naive", "online", "sdpa")
@@ -56,10 +58,11 @@ REFUSED: list[tuple[dict, list[str]]] = [
     ({"scale": float("nan")}, ["scale", "nan", "finite"]),
     ({"scale": torch.tensor(1.0)}, ["scale", "tensor", "number"]),
     ({"softcap": 0.0}, ["softcap", "0.0", "above 0"]),
+    ({"score_mod": 3}, ["score_mod", "3", "(score, b, h, q, k) -> score"]),
     ({"dropout": 1.0}, ["dropout", "1.0", "below 1"]),
     ({"dropout": True}, ["dropout", "True", "probability"]),
     ({"aux": "lse"}, ["aux", "'lse'", "tuple"]),
-    ({"aux": ("attention",)}, ["aux", "attention", "weights"]),
+    ({"aux": ("attention",)}, ["aux", "attention", "weights", "column_sums", "Rows"]),
     ({"backend": "flash"}, ["backend", "'flash'", "auto", "sdpa", "online", "naive"]),
 ]
 
@@ -89,6 +92,8 @@ def test_a_causal_mask_over_unequal_lengths_needs_its_alignment(backend: str) ->
         ({"softcap": 3.0}, "online", ["no softcap"]),
         ({"sink": torch.zeros(4)}, "online", ["no sink"]),
         ({"dropout": 0.1}, "online", ["dropout"]),
+        ({"aux": ("entropy",)}, "online", ["returns no entropy"]),
+        ({"aux": (Rows([0]),)}, "online", ["returns no row_weights"]),
     ],
 )
 def test_auto_takes_the_first_that_can_and_explain_says_so(options: dict, taken: str, words: list[str]) -> None:
@@ -127,6 +132,73 @@ def test_shapes_can_be_asked_on_the_meta_device(options: dict, grad: bool) -> No
     assert (result[0] if "aux" in options else result).shape == (2, 4, 6, 5)
     if "aux" in options:
         assert getattr(result[1], options["aux"][0]).shape[:3] == (2, 4, 6)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, **functions) -> ModuleType:
+    """A backend of its own, tried first, that does as `naive` unless told otherwise."""
+    module = ModuleType("attnkit.backends.stand_in")
+    vars(module).update({"attend": naive.attend, "unsupported": naive.unsupported, "wasteful": naive.wasteful})
+    vars(module).update(functions)
+    monkeypatch.setattr(backends, "ORDER", ("stand_in", *backends.ORDER))
+    monkeypatch.setitem(backends._loaded, "stand_in", module)
+    return module
+
+
+def test_a_backend_that_guards_hidden_keys_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called once, with the tensors as they are; another is called with what is hidden emptied."""
+    given: list[torch.Tensor] = []
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options):
+        given.append(value)
+        return naive.attend(query, key, value, options)
+
+    module = stand_in(monkeypatch, attend=attend)
+    q, k, v = (x.detach() for x in qkv())
+    v[:, :, -1] = float("nan")
+    for guards, calls in ((False, 2), (True, 1)):
+        given.clear()
+        module.GUARDS_HIDDEN = guards
+        out = attention(q, k, v, mask=Padding([5]))
+        assert len(given) == calls
+        assert bool(given[-1].isnan().any()) == bool(out.isnan().any()) == guards
+
+
+def test_explain_prints_the_details_of_the_backend_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def details(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options) -> list[str]:
+        return [f"tiles of {options.dropout}", "a second line"]
+
+    stand_in(monkeypatch, details=details)
+    story = explain(*qkv(), dropout=0.5)
+    assert story.details == ("tiles of 0.5", "a second line")
+    assert str(story).endswith("\ntiles of 0.5\na second line")
+    assert explain(*qkv(), backend="online").details == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"mask": Causal()}, None),
+        ({"mask": Causal("lower_right")}, None),  # of equal lengths, which is the same
+        ({"mask": Window(64, 0)}, "table of the mask"),
+        ({"mask": Padding([900])}, "table of the mask"),
+        ({"mask": ~Window(0, 0)}, "table of the mask"),
+        ({"bias": torch.zeros(1, 1, 1, 1024, requires_grad=True)}, "gradient"),
+        ({"bias": torch.zeros(1, 1, 1, 1024)}, None),
+        ({"d_v": 4}, "unequal"),
+        ({"q_len": 64, "k_len": 64, "mask": Window(8, 0)}, None),  # small
+    ],
+    ids=str,
+)
+def test_on_a_gpu_sdpa_is_passed_over_by_a_rule_that_reads_no_numbers(change: dict, words: str | None) -> None:
+    """Told by the device's name alone: a tensor that has no numbers at all cannot have been read."""
+    options = {name: change[name] for name in ("mask", "bias") if name in change}
+    shape = {"batch": 1, "heads": 1, "kv_heads": 1, "q_len": 1024, "k_len": 1024} | change
+    shape = {name: n for name, n in shape.items() if name not in options}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tensors = [torch.empty(x.shape, device="cuda") for x in qkv(**shape)]
+        reason = sdpa.wasteful(*tensors, Options(**options))
+    assert (words is None and reason is None) or (words and words in str(reason))
 
 
 def seeded() -> dict:
@@ -214,6 +286,25 @@ def test_what_is_hidden_cannot_leak_without_a_gradient_either(
         sick[where][:, :, at, 1] = poison
         blind = ~visible[..., at]
         assert torch.equal(attention(q, **sick, mask=mask, backend=backend)[blind], clean[blind])
+
+
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("mask", [Causal(), Padding([3, 6]), PACKED & Window(2, 0)], ids=repr)
+def test_where_numbers_cannot_be_looked_at_the_results_are_the_same(
+    backend: str, mask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a CUDA graph is captured, that is; here, as if it were."""
+    n = 128 if "Document" in repr(mask) else 6
+    tensors = [x.detach() for x in qkv(q_len=n, k_len=n)]
+    tensors[1][0, 1, -1], tensors[2][1, 0, 4] = float("nan"), float("inf")
+    tensors = [x.requires_grad_() for x in tensors]
+    results = []
+    for may_look in (True, False):
+        monkeypatch.setattr(sys.modules["attnkit.attention"], "_may_look", lambda x, may_look=may_look: may_look)
+        out = attention(*tensors, mask=mask, backend=backend)
+        results.append([out, *torch.autograd.grad(out, tensors, out.isfinite().to(out.dtype))])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one.nan_to_num(nan=-1.0), other.nan_to_num(nan=-1.0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -317,6 +408,26 @@ def test_dropout_is_repeated_by_the_seed_and_costs_no_randomness_when_off() -> N
     torch.manual_seed(5)
     attention(q, k, v)
     assert torch.equal(attention(q, k, v, dropout=0.2), first)
+
+
+def test_the_seed_is_a_tensor_and_the_same_number_as_ever() -> None:
+    torch.manual_seed(3)
+    number = int(torch.randint(-(2**31), 2**31, ()))
+    torch.manual_seed(3)
+    seed = draw_seed()
+    assert (seed.dtype, seed.shape, int(seed)) == (torch.int32, (), number)
+    assert draw_seed("meta").is_meta
+    sizes = Sizes(1, 2, 8, 8)
+    tiles = [keep_tile(x, 0.5, range(8), range(8), sizes) for x in (number, seed)]
+    assert torch.equal(*tiles)
+
+
+def test_explain_draws_no_randomness() -> None:
+    torch.manual_seed(3)
+    explain(*qkv(), dropout=0.5)
+    drawn = torch.rand(())
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(()))
 
 
 @pytest.mark.parametrize("backend", ALL)

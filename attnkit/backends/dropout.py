@@ -29,16 +29,24 @@ def mix_(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     return x
 
 
-def draw_seed() -> int:
-    """A seed from torch's global generator, so `torch.manual_seed` makes dropout repeatable."""
-    return int(torch.randint(-(2**31), 2**31, ()))
+def draw_seed(device: torch.device | str = "cpu") -> Int[Tensor, ""]:
+    """A seed from the device's global generator, so `torch.manual_seed` makes dropout repeatable.
+
+    It is a tensor and stays on the device: reading it would make the host wait for all work queued there.
+    """
+    return torch.randint(-(2**31), 2**31, (), device=device).to(torch.int32)
 
 
 def keep_tile(
-    seed: int, probability: float, rows: range, cols: range, sizes: Sizes, device: torch.device | str = "cpu"
+    seed: int | Int[Tensor, ""],
+    probability: float,
+    rows: range,
+    cols: range,
+    sizes: Sizes,
+    device: torch.device | str = "cpu",
 ) -> Bool[Tensor, "{sizes.batch} {sizes.heads} {len(rows)} {len(cols)}"]:
     """True where dropout with this drop `probability` keeps the weight of query `rows` for key `cols`."""
-    row_hash = torch.full((), seed, dtype=torch.int32, device=device)
+    row_hash = torch.as_tensor(seed, dtype=torch.int32, device=device)
     for axis, index in enumerate((range(sizes.batch), range(sizes.heads), rows)):
         position = _count(index, device).view(-1, *[1] * (3 - axis))
         row_hash = mix_(row_hash ^ mix_(position + (1 + axis * 0x10000001)))

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnkit.backends.common import Aux, Options, accumulator, sizes_of, visible_table
+from attnkit.backends.common import Aux, Options, accumulator, sizes_of, slopes_of, visible_table, with_table
 from attnkit.backends.naive import HIDDEN
+from attnkit.backends.reading import read_weights
 from attnkit.masks import Sizes
 
 # Scores worked on at a time: 8 MB in float32; 1 to 8 MB measured nearly alike.
@@ -23,9 +24,11 @@ SCORES = 1 << 21
 
 def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
     """Why this backend cannot do what is asked, or None."""
-    tensors = (query, key, value, options.bias, options.sink)
+    tensors = (query, key, value, options.bias, slopes_of(options), options.sink)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return "it overwrites the scores, which the gradient would need"
+    if options.score_mod is not None:
+        return "it has no score_mod: one that captures tensors has a gradient, which would need the scores"
     if options.dropout:
         return "it has no dropout, which is for training, where the gradient would need the scores"
     if not all(sizes_of(query, key)):
@@ -45,7 +48,7 @@ def attend(
     options: Options,
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
     """Attention by way of the table of weights; the signature that every backend has."""
-    sizes, dtype = sizes_of(query, key), accumulator(query.dtype)
+    sizes, dtype, options = sizes_of(query, key), accumulator(query.dtype), with_table(options, query, key)
     q, k, v = (x.to(dtype) for x in (query, key, value))
     visible = visible_table(query, key, options)
     weights = q.new_empty(sizes)
@@ -68,7 +71,11 @@ def attend(
         if lse is not None and rows is not None:
             lse[b, heads] = rows
         out[b, heads] = torch.bmm(grouped, v[b, kv_heads].flatten(0, 1)).view(*tile.shape[:3], -1)
-    return out.to(query.dtype), Aux(lse=lse, weights=weights.to(query.dtype) if "weights" in options.aux else None)
+    return out.to(query.dtype), Aux(
+        lse=lse,
+        weights=weights.to(query.dtype) if "weights" in options.aux else None,
+        **read_weights(weights, options, query.dtype),
+    )
 
 
 def pieces(sizes: Sizes, kv_heads: int) -> Iterator[tuple[slice, slice, slice]]:

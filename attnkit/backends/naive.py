@@ -10,8 +10,10 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnkit.backends.common import Aux, Options, accumulator, sizes_of, visible_table
+from attnkit.backends.common import Aux, Options, ScoreMod, accumulator, indices, sizes_of, visible_table, with_table
 from attnkit.backends.dropout import keep_tile
+from attnkit.backends.reading import read_weights
+from attnkit.masks import Sizes
 
 HIDDEN = float("-inf")
 
@@ -25,6 +27,7 @@ def naive_attention(
     bias: Float[Tensor, "#batch #heads #q_len #k_len"] | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    score_mod: ScoreMod | None = None,
     sink: Float[Tensor, " heads"] | None = None,
     keep: Float[Tensor, "batch heads q_len k_len"] | None = None,
 ) -> tuple[
@@ -44,11 +47,21 @@ def naive_attention(
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias
+    if score_mod is not None:
+        scores = modify(scores, score_mod)
     if visible is not None:
         scores = scores.masked_fill(~visible, HIDDEN)
     weights, lse = softmax_rows(scores, sink)
     kept = weights if keep is None else weights * keep
     return einsum(kept, value, "b h i j, b h j d -> b h i d"), weights, lse
+
+
+def modify(
+    scores: Float[Tensor, "batch heads q_len k_len"], score_mod: ScoreMod
+) -> Float[Tensor, "batch heads q_len k_len"]:
+    """score_mod(score, b, h, q, k) of every score. It is called once, with indices that broadcast over the table."""
+    every = indices(Sizes(*scores.shape), scores.device)
+    return score_mod(scores, *every).to(scores.dtype).expand(scores.shape)
 
 
 def softmax_rows(
@@ -91,8 +104,9 @@ def define(
     `attnkit.testing` compares with that.
     """
     groups, sizes = query.shape[1] // max(key.shape[1], 1), sizes_of(query, key)
-    keep = None
+    options, keep = with_table(options, query, key), None
     if options.dropout:
+        assert options.seed is not None
         rows, cols = range(sizes.q_len), range(sizes.k_len)
         kept = keep_tile(options.seed, options.dropout, rows, cols, sizes, query.device)
         keep = kept.to(query.dtype) / (1 - options.dropout)
@@ -104,6 +118,7 @@ def define(
         bias=None if options.bias is None else options.bias.to(query.dtype),
         scale=options.scale,
         softcap=options.softcap,
+        score_mod=options.score_mod,
         sink=None if options.sink is None else options.sink.to(query.dtype),
         keep=keep,
     )
@@ -121,4 +136,5 @@ def attend(
     return out.to(query.dtype), Aux(
         lse=lse if "lse" in options.aux else None,
         weights=weights.to(query.dtype) if "weights" in options.aux else None,
+        **read_weights(weights.detach(), options, query.dtype),
     )

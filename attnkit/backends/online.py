@@ -19,48 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of
-from attnkit.backends.tiling import INF, Problem, Scratch
-from attnkit.masks import Cover
+from attnkit.backends.common import Aux, BackendUnsupported, Options, accumulator, sizes_of, slopes_of
+from attnkit.backends.reading import read_tiles
+from attnkit.backends.tiling import INF, LOG2E, Bias, Problem, Scratch, score_tile
 
-LOG2E, LN2 = math.log2(math.e), math.log(2.0)
-
-
-def score_tile(
-    problem: Problem,
-    q_block: Float[Tensor, "N R d"],
-    k_block: Float[Tensor, "N C d"],
-    bias: Tensor | None,
-    rows: range,
-    cols: range,
-    cover: Cover,
-    scratch: Scratch,
-) -> Float[Tensor, "N R C"]:
-    """The tile's scores in base 2: scaled, capped, biased, and -inf where hidden.
-
-    They lie in scratch, overwritten by the next tile; so does the cap's tanh, for the backward pass.
-    """
-    scale, softcap = problem.options.scale, problem.options.softcap
-    scores = scratch("scores", *q_block.shape[:2], k_block.shape[1])
-    if softcap is None:
-        scores.baddbmm_(q_block, k_block.mT, beta=0, alpha=scale * LOG2E)
-    else:
-        tanh = scratch("tanh", *scores.shape).baddbmm_(q_block, k_block.mT, beta=0, alpha=scale / softcap).tanh_()
-        torch.mul(tanh, softcap * LOG2E, out=scores)
-    by_head = problem.by_head(scores, rows)
-    if bias is not None:
-        part = part_of(bias, rows, cols)
-        by_head.add_(part if cover == "full" else problem.hide(part, rows, cols), alpha=LOG2E)
-    elif cover == "partial":
-        torch.minimum(by_head, problem.ceiling(rows, cols), out=by_head)
-    return scores
-
-
-def part_of(bias: Tensor, rows: range, cols: range) -> Tensor:
-    """The part of a (..., #q_len, #k_len) table that falls on a tile: an axis of length 1 falls on every tile."""
-    q = slice(rows.start, rows.stop) if bias.shape[-2] != 1 else slice(None)
-    k = slice(cols.start, cols.stop) if bias.shape[-1] != 1 else slice(None)
-    return bias[..., q, k]
+LN2 = math.log(2.0)
 
 
 def forward_block(
@@ -68,7 +31,7 @@ def forward_block(
     q_block: Float[Tensor, "N R d"],
     key: Float[Tensor, "N k_len d"],
     value: Float[Tensor, "N k_len d_v"],
-    bias: Tensor | None,
+    bias: Bias | None,
     rows: range,
     scratch: Scratch,
 ) -> tuple[Float[Tensor, "N R d_v"], Float[Tensor, "N R 1"], Float[Tensor, "N R 1"]]:
@@ -125,7 +88,7 @@ class KeySums:
 
     d_key: Float[Tensor, "N k_len d"]
     d_value: Float[Tensor, "N k_len d_v"]
-    d_bias: Tensor | None
+    d_bias: Bias | None
 
 
 def backward_block(
@@ -133,7 +96,7 @@ def backward_block(
     block: QueryRows,
     key: Float[Tensor, "N k_len d"],
     value: Float[Tensor, "N k_len d_v"],
-    bias: Tensor | None,
+    bias: Bias | None,
     rows: range,
     scratch: Scratch,
     sums: KeySums,
@@ -153,8 +116,7 @@ def backward_block(
         sums.d_value[:, cols.start : cols.stop].baddbmm_(kept.mT, block.d_out)
         d_scores = d_weights.sub_(block.delta).mul_(weights)
         if sums.d_bias is not None:
-            part = part_of(sums.d_bias, rows, cols)
-            part += problem.by_head(d_scores, rows).sum_to_size(part.shape)
+            sums.d_bias.collect(problem.by_head(d_scores, rows), rows, cols)
         if problem.options.softcap is not None:
             tanh = scratch("tanh", *scores.shape)
             d_scores.mul_(1 - tanh * tanh)
@@ -172,10 +134,16 @@ class OnlineAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sink: Tensor | None, problem: Problem
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor | None,
+        slopes: Tensor | None,
+        sink: Tensor | None,
+        problem: Problem,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = problem.stack(query), problem.flat(key), problem.flat(value)
-        bias = None if bias is None else problem.split_heads(bias.to(problem.dtype))
+        bias = Bias.of(problem, table, slopes)
         out = q.new_empty(*q.shape[:3], v.shape[-1])
         row_max, row_sum = q.new_empty(*q.shape[:3], 1), q.new_empty(*q.shape[:3], 1)
         scratch = Scratch(q)
@@ -227,26 +195,27 @@ def gradients(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bias: Tensor | None,
+    table: Tensor | None,
+    slopes: Tensor | None,
     sink: Tensor | None,
     out: Tensor,
     row_max: Tensor,
     row_sum: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """The gradient of everything that went in, in its own shape and dtype."""
     q, k, v = problem.stack(query), problem.flat(key), problem.flat(value)
-    wide = None if bias is None else problem.split_heads(bias.to(problem.dtype))
+    bias = Bias.of(problem, table, slopes)
     # The softmax's derivative needs sum_j weight_j d_weight_j, which equals d_out . out. lse adds d_lse to each score.
     d_out = problem.stack(d_out)
     delta = (d_out * problem.stack(out)).sum(dim=-1, keepdim=True) - problem.stack(d_lse[..., None])
     d_out, delta = d_out / row_sum, delta / row_sum
     row_max = row_max.masked_fill(row_max == -INF, INF)  # exp2(score - inf) = 0: a row that sees nothing
     d_query, d_sink = torch.empty_like(q), None if sink is None else q.new_zeros(sink.shape)
-    sums = KeySums(torch.zeros_like(k), torch.zeros_like(v), None if wide is None else torch.zeros_like(wide))
+    sums = KeySums(torch.zeros_like(k), torch.zeros_like(v), None if bias is None else bias.zeros_like())
     scratch = Scratch(q)
     for rows in problem.tiles()[0]:
         block = QueryRows(*(problem.rows_of(x, rows) for x in (q, d_out, delta, row_max)))
-        problem.put_rows(d_query, rows, backward_block(problem, block, k, v, wide, rows, scratch, sums))
+        problem.put_rows(d_query, rows, backward_block(problem, block, k, v, bias, rows, scratch, sums))
         if sink is not None and d_sink is not None:
             weight = torch.exp2(problem.sink_rows(sink, rows) * LOG2E - block.row_max)
             d_sink -= problem.by_head(weight * block.delta, rows).sum(dim=(0, 3, 4)).flatten()
@@ -254,7 +223,7 @@ def gradients(
         problem.unstack(d_query).to(query.dtype),
         problem.unstack(sums.d_key).to(key.dtype),
         problem.unstack(sums.d_value).to(value.dtype),
-        None if bias is None or sums.d_bias is None else sums.d_bias.reshape(bias.shape).to(bias.dtype),
+        *((None, None) if sums.d_bias is None else sums.d_bias.as_given(table, slopes)),
         None if sink is None or d_sink is None else d_sink.to(sink.dtype),
     )
 
@@ -263,6 +232,8 @@ def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> 
     """Why this backend cannot do what is asked, or None."""
     if "weights" in options.aux:
         return "the weights are a (q_len, k_len) table, and this backend exists to hold none"
+    if options.score_mod is not None:
+        return "it cannot know the derivative of an arbitrary score_mod, which its backward pass would need"
     return None
 
 
@@ -279,7 +250,9 @@ def attend(
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
     """Attention over tiles; the signature that every backend has."""
     problem = Problem(sizes_of(query, key), key.shape[1], options, accumulator(query.dtype), query.device)
-    out, lse, _, _ = OnlineAttention.apply(query, key, value, options.bias, options.sink, problem)
+    tensors = query, key, value, options.bias, slopes_of(options), options.sink
+    out, lse, row_max, row_sum = OnlineAttention.apply(*tensors, problem)
     # Rounded here and not before: the backward pass needs d_out . out to the accumulator's precision, or the gradient
     # of a bias that is the same for every key would be the rounding error of the output instead of 0.
-    return out.to(query.dtype), Aux(lse=lse if "lse" in options.aux else None)
+    read = read_tiles(problem, *tensors[:2], row_max, row_sum)
+    return out.to(query.dtype), Aux(lse=lse if "lse" in options.aux else None, **read)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnkit.backends.common import Aux, Options, accumulator, sizes_of, visible_table
+from attnkit.backends.common import Aux, Options, accumulator, sizes_of, slopes_of, visible_table, with_table
 from attnkit.backends.tiling import split
 from attnkit.masks import Causal, Mask, Sizes
 
@@ -25,6 +25,8 @@ def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> 
         return f"F.scaled_dot_product_attention returns no {' and no '.join(options.aux)}"
     if options.softcap is not None:
         return "F.scaled_dot_product_attention has no softcap"
+    if options.score_mod is not None:
+        return "F.scaled_dot_product_attention has no score_mod"
     if options.sink is not None:
         return "F.scaled_dot_product_attention has no sink"
     if options.dropout:
@@ -36,25 +38,40 @@ def unsupported(query: Tensor, key: Tensor, value: Tensor, options: Options) -> 
 
 def _sums_rounded_terms(query: Tensor, key: Tensor, options: Options) -> bool:
     """Is there a gradient that is summed over many scores after each was rounded to half precision?"""
-    bias = options.bias
-    if bias is None or not (bias.requires_grad and torch.is_grad_enabled()):
+    if not _bias_needs_gradient(options) or accumulator(query.dtype) == query.dtype:
         return False
-    return accumulator(query.dtype) != query.dtype and bias.shape != sizes_of(query, key)
+    return options.bias is None or options.bias.shape != sizes_of(query, key)  # slopes are summed over all scores
+
+
+def _bias_needs_gradient(options: Options) -> bool:
+    """Is a gradient wanted of what is added to the scores?"""
+    parts = options.bias, slopes_of(options)
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in parts)
 
 
 def wasteful(query: Tensor, key: Tensor, value: Tensor, options: Options) -> str | None:
     """Why another backend that can do this should be preferred, or None."""
-    if query.device.type != "cpu" or query.shape[2] * key.shape[2] < LARGE:
+    if query.device.type not in ("cpu", "cuda") or query.shape[2] * key.shape[2] < LARGE:
         return None
-    if options.bias is not None and options.bias.requires_grad and torch.is_grad_enabled():
+    if _bias_needs_gradient(options):
         return "a bias that needs a gradient sends it down a path that holds all scores in memory"
     if query.shape[3] != value.shape[3]:
         return f"unequal head sizes ({query.shape[3]} and {value.shape[3]}) send it down a path that holds all scores"
+    if options.linear is not None:
+        return "it would be given the table of a bias that is told by its slopes"
     if options.mask is not None and not _is_causal(query, key, options):
-        hidden = hidden_share(options.mask, sizes_of(query, key))
-        if hidden >= 0.4:
-            return f"the mask hides {hidden:.0%} of the tiles, which it would compute all the same"
+        return _what_the_mask_costs(query, key, options.mask)
     return None
+
+
+def _what_the_mask_costs(query: Tensor, key: Tensor, mask: Mask) -> str | None:
+    """SDPA takes a table, and computes what it hides all the same: why that is too much, or None."""
+    if query.device.type == "cuda":  # where looking into the mask could make the host wait for the device
+        return "it would be given a table of the mask, and compute what the mask hides all the same"
+    if torch.compiler.is_compiling():  # looking into the mask would need numbers that are not there yet
+        return None
+    hidden = hidden_share(mask, sizes_of(query, key))
+    return f"the mask hides {hidden:.0%} of the tiles, which it would compute all the same" if hidden >= 0.4 else None
 
 
 def hidden_share(mask: Mask, sizes: Sizes, pieces: int = 8) -> float:
@@ -66,7 +83,14 @@ def hidden_share(mask: Mask, sizes: Sizes, pieces: int = 8) -> float:
 
 def _is_causal(query: Tensor, key: Tensor, options: Options) -> bool:
     """Is this what SDPA calls is_causal? It aligns upper left, and skips what is hidden."""
-    return isinstance(options.mask, Causal) and options.bias is None and options.mask.shift(sizes_of(query, key)) == 0
+    if options.bias is not None or options.linear is not None:
+        return False
+    return isinstance(options.mask, Causal) and _definitely(options.mask.shift(sizes_of(query, key)) == 0)
+
+
+def _definitely(holds: bool) -> bool:
+    """The same. While compiling, a comparison of lengths is a symbol, of which only a branch makes True or False."""
+    return True if holds else False  # noqa: SIM210 - bool() would leave the symbol
 
 
 def attend(
@@ -76,6 +100,7 @@ def attend(
     options: Options,
 ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
     """Translate the mask and the bias, and call SDPA."""
+    options = with_table(options, query, key)
     mask, blind, causal = None, None, _is_causal(query, key, options)
     if not causal and (options.mask is not None or options.bias is not None):
         mask = _attn_mask(query, key, options)
@@ -88,7 +113,7 @@ def attend(
         attn_mask=mask,
         is_causal=causal,
         scale=options.scale,
-        enable_gqa=query.shape[1] != key.shape[1],
+        enable_gqa=_definitely(query.shape[1] != key.shape[1]),
     )
     return (out if blind is None else out.masked_fill(blind, 0.0)), Aux()
 

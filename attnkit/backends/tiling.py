@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +17,10 @@ from torch import Tensor
 from attnkit.backends.common import Options
 from attnkit.backends.dropout import keep_tile
 from attnkit.masks import Cover, Sizes
+from attnkit.positions.linear_bias import LinearBias
 
 INF = float("inf")
+LOG2E = math.log2(math.e)
 TILE_SCORES = 1 << 20  # how many scores a tile holds, over all heads: 4 MB in float32, near what a core's cache holds
 
 
@@ -123,8 +125,65 @@ class Problem:
     def keep(self, rows: range, cols: range) -> Float[Tensor, "n R C"]:
         """What dropout multiplies the weights by: 0, or 1 / (1 - p)."""
         p = self.options.dropout
+        assert self.options.seed is not None
         kept = keep_tile(self.options.seed, p, rows, cols, self.sizes, self.device)
         return kept.to(self.dtype).div_(1 - p).view(self.n, self.groups * len(rows), len(cols))
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """What is added to the scores, or its gradient: a table, or slopes that make it from distances, or both."""
+
+    sizes: Sizes
+    linear: LinearBias | None
+    table: Float[Tensor, "#batch #kv_heads #groups #q_len #k_len"] | None
+    slopes: Float[Tensor, "1 kv_heads groups 1 1"] | None
+
+    @classmethod
+    def of(cls, problem: Problem, table: Tensor | None, slopes: Tensor | None) -> Bias | None:
+        """The bias of a call in the accumulator's dtype, with its heads apart; None when nothing is added."""
+        if table is None and slopes is None:
+            return None
+        table = None if table is None else problem.split_heads(table.to(problem.dtype))
+        slopes = None if slopes is None else problem.split_heads(slopes.to(problem.dtype)[None, :, None, None])
+        return cls(problem.sizes, problem.options.linear, table, slopes)
+
+    def zeros_like(self) -> Bias:
+        """Where its gradient is summed up."""
+        table, slopes = (None if x is None else torch.zeros_like(x) for x in (self.table, self.slopes))
+        return replace(self, table=table, slopes=slopes)
+
+    def part(self, rows: range, cols: range) -> Tensor:
+        """What falls on a tile, as a tensor that broadcasts to (batch, kv_heads, groups, rows, cols)."""
+        table = None if self.table is None else part_of(self.table, rows, cols)
+        if self.slopes is None or self.linear is None:
+            assert table is not None
+            return table
+        line = self.slopes * self.linear.lowered(rows, cols, self.sizes, self.slopes.dtype)
+        return line if table is None else line + table
+
+    def collect(self, d_scores: Float[Tensor, "batch kv_heads groups R C"], rows: range, cols: range) -> None:
+        """Add a tile's part to the gradient."""
+        if self.table is not None:
+            part = part_of(self.table, rows, cols)
+            part += d_scores.sum_to_size(part.shape)
+        if self.slopes is not None and self.linear is not None:
+            lowered = self.linear.lowered(rows, cols, self.sizes, self.slopes.dtype)
+            self.slopes.add_((d_scores * lowered).sum(dim=(0, 3, 4), keepdim=True))
+
+    def as_given(self, table: Tensor | None, slopes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """A gradient in the shape and dtype of what it is the gradient of."""
+        return (
+            None if table is None or self.table is None else self.table.reshape(table.shape).to(table.dtype),
+            None if slopes is None or self.slopes is None else self.slopes.flatten().to(slopes.dtype),
+        )
+
+
+def part_of(bias: Tensor, rows: range, cols: range) -> Tensor:
+    """The part of a (..., #q_len, #k_len) table that falls on a tile: an axis of length 1 falls on every tile."""
+    q = slice(rows.start, rows.stop) if bias.shape[-2] != 1 else slice(None)
+    k = slice(cols.start, cols.stop) if bias.shape[-1] != 1 else slice(None)
+    return bias[..., q, k]
 
 
 class Scratch:
@@ -139,3 +198,33 @@ class Scratch:
         if role not in self.buffers or self.buffers[role].numel() < size:
             self.buffers[role] = self.like.new_empty(size)
         return self.buffers[role][:size].view(shape)
+
+
+def score_tile(
+    problem: Problem,
+    q_block: Float[Tensor, "N R d"],
+    k_block: Float[Tensor, "N C d"],
+    bias: Bias | None,
+    rows: range,
+    cols: range,
+    cover: Cover,
+    scratch: Scratch,
+) -> Float[Tensor, "N R C"]:
+    """The tile's scores in base 2: scaled, capped, biased, and -inf where hidden.
+
+    They lie in scratch, overwritten by the next tile; so does the cap's tanh, for the backward pass.
+    """
+    scale, softcap = problem.options.scale, problem.options.softcap
+    scores = scratch("scores", *q_block.shape[:2], k_block.shape[1])
+    if softcap is None:
+        scores.baddbmm_(q_block, k_block.mT, beta=0, alpha=scale * LOG2E)
+    else:
+        tanh = scratch("tanh", *scores.shape).baddbmm_(q_block, k_block.mT, beta=0, alpha=scale / softcap).tanh_()
+        torch.mul(tanh, softcap * LOG2E, out=scores)
+    by_head = problem.by_head(scores, rows)
+    if bias is not None:
+        part = bias.part(rows, cols)
+        by_head.add_(part if cover == "full" else problem.hide(part, rows, cols), alpha=LOG2E)
+    elif cover == "partial":
+        torch.minimum(by_head, problem.ceiling(rows, cols), out=by_head)
+    return scores

@@ -8,11 +8,12 @@ from typing import NoReturn, no_type_check
 import torch
 from torch import Tensor
 
-from attnkit.backends.common import Options
+from attnkit.backends.common import Options, Rows
 from attnkit.backends.dropout import draw_seed
 from attnkit.masks import Dense, Mask, Sizes
+from attnkit.positions.linear_bias import LinearBias
 
-AUX = ("lse", "weights")
+AUX = ("lse", "weights", "entropy", "column_sums")
 SHAPES = {
     "query": "(batch, heads, q_len, d)",
     "key": "(batch, kv_heads, k_len, d)",
@@ -74,19 +75,29 @@ def check_mask(mask: object, query: Tensor, sizes: Sizes) -> Mask | None:
     return mask
 
 
-def check_bias(bias: object, query: Tensor, sizes: Sizes) -> Tensor | None:
-    """The bias with four axes."""
+def check_bias(bias: object, query: Tensor, sizes: Sizes) -> tuple[Tensor | None, LinearBias | None]:
+    """The bias: with four axes when it is a tensor, as it is when it is told by slopes."""
     if bias is None:
-        return None
-    need = f"floats of a shape that broadcasts to (batch, heads, q_len, k_len) = {tuple(sizes)}"
+        return None, None
+    if isinstance(bias, LinearBias):
+        bias.check(sizes)
+        if bias.slopes.device != query.device:
+            refuse("bias.slopes", bias.slopes, f"on the query's device, {query.device}")
+        return None, bias
     if not isinstance(bias, Tensor) or not bias.is_floating_point() or bias.ndim > 4:
-        refuse("bias", bias, need)
+        _refuse_bias(bias, sizes)
     if bias.device != query.device:
         refuse("bias", bias, f"on the query's device, {query.device}")
     wide = bias[(None,) * (4 - bias.ndim)] if bias.ndim < 4 else bias
-    if any(have not in (1, want) for have, want in zip(wide.shape, sizes, strict=True)):
-        refuse("bias", bias, need)
-    return wide
+    if any(have != 1 and have != want for have, want in zip(wide.shape, sizes, strict=True)):
+        _refuse_bias(bias, sizes)
+    return wide, None
+
+
+def _refuse_bias(bias: object, sizes: Sizes) -> NoReturn:
+    """In a function of its own, since torch.compile would make a constant of every size that a message names."""
+    need = f"floats of a shape that broadcasts to (batch, heads, q_len, k_len) = {tuple(sizes)}, or a LinearBias"
+    refuse("bias", bias, need)
 
 
 def check_sink(sink: object, query: Tensor, sizes: Sizes) -> Tensor | None:
@@ -101,27 +112,59 @@ def check_sink(sink: object, query: Tensor, sizes: Sizes) -> Tensor | None:
 
 
 def is_number(x: object) -> bool:
-    """A finite real number that is not a bool."""
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    """A finite real number that is not a bool. Told by comparisons, which torch.compile can follow."""
+    return isinstance(x, int | float) and not isinstance(x, bool) and -math.inf < x < math.inf
 
 
-def check_options(query: Tensor, sizes: Sizes, mask, bias, scale, softcap, sink, dropout, aux) -> Options:
-    """Everything besides query, key and value."""
+@no_type_check
+def check_aux(aux: tuple[str | Rows, ...], query: Tensor, sizes: Sizes) -> tuple[tuple[str, ...], Tensor | None]:
+    """The fields of Aux that are wanted, and the queries that are meant when "row_weights" is one of them."""
+    if aux == ():
+        return (), None
+    if isinstance(aux, str) or not all(isinstance(x, Rows) or x in AUX for x in aux):
+        refuse("aux", aux, f"a tuple of names from {AUX}, or Rows([...]) for the weights of some queries")
+    rows = [x for x in aux if isinstance(x, Rows)]
+    if len(rows) > 1:
+        refuse("aux", aux, "given one Rows at most, which may hold any number of queries")
+    names = tuple("row_weights" if isinstance(x, Rows) else x for x in aux)
+    return names, rows[0].within(sizes.q_len, query.device) if rows else None
+
+
+@no_type_check
+def check_options(
+    query: Tensor,
+    sizes: Sizes,
+    *,
+    mask=None,
+    bias=None,
+    scale=None,
+    softcap=None,
+    score_mod=None,
+    sink=None,
+    dropout=0.0,
+    aux=(),
+) -> Options:
+    """Everything besides query, key and value. Draws a seed when there is dropout."""
     if scale is not None and not is_number(scale):
         refuse("scale", scale, "a finite number, or None for 1 / sqrt(d)")
     if softcap is not None and not (is_number(softcap) and softcap > 0):
         refuse("softcap", softcap, "a number above 0, or None for no cap")
+    if score_mod is not None and not callable(score_mod):
+        refuse("score_mod", score_mod, "a function (score, b, h, q, k) -> score, or None")
     if not (is_number(dropout) and 0 <= dropout < 1):
         refuse("dropout", dropout, "a probability: at least 0 and below 1")
-    if aux != () and (isinstance(aux, str) or not all(name in AUX for name in aux)):
-        refuse("aux", aux, f"a tuple of names from {AUX}")
+    names, rows = check_aux(aux, query, sizes)
+    table, linear = check_bias(bias, query, sizes)
     return Options(
         mask=check_mask(mask, query, sizes),
-        bias=check_bias(bias, query, sizes),
+        bias=table,
+        linear=linear,
         scale=query.shape[3] ** -0.5 if scale is None else float(scale),
         softcap=None if softcap is None else float(softcap),
+        score_mod=score_mod,
         sink=check_sink(sink, query, sizes),
         dropout=float(dropout),
-        seed=draw_seed() if dropout else 0,
-        aux=tuple(aux),
+        seed=draw_seed(query.device) if dropout else None,
+        aux=names,
+        rows=rows,
     )

@@ -6,7 +6,7 @@ Constructors check their arguments themselves, in words, so annotations are not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import no_type_check
+from typing import Literal, no_type_check
 
 import torch
 from jaxtyping import Bool, Int
@@ -30,6 +30,20 @@ def _rows(ids: Int[Tensor, "batch len"]) -> str:
     return f"[{', '.join(rows[:2])}{f', ... {len(ids)} in all' if len(ids) > 2 else ''}]"
 
 
+Order = Literal["sorted", "grouped", "scattered", "unknown"]
+
+
+def _order(ids: Int[Tensor, "batch len"]) -> Order:
+    """How documents lie in every row. Asking waits for the device, so it is not asked where nobody may wait."""
+    capturing = ids.is_cuda and torch.cuda.is_current_stream_capturing()
+    if torch.compiler.is_compiling() or ids.is_meta or capturing:
+        return "unknown"
+    if bool((ids[:, 1:] >= ids[:, :-1]).all()):
+        return "sorted"
+    borders, fewest = ((x[:, 1:] != x[:, :-1]).sum(dim=1) for x in (ids, ids.sort(dim=1).values))
+    return "grouped" if torch.equal(borders, fewest) else "scattered"
+
+
 class _Leading(Mask):
     """Keys before a bound that each batch element has for itself."""
 
@@ -41,21 +55,23 @@ class _Leading(Mask):
 
     @no_type_check
     def __init__(self, bounds: int | Sequence[int] | Int[Tensor, " batch"], name: str) -> None:
-        bounds = torch.as_tensor(bounds)
+        given, bounds = bounds, torch.as_tensor(bounds)
         if bounds.dtype == torch.bool or bounds.is_floating_point() or bounds.is_complex() or bounds.ndim > 1:
             raise ValueError(
                 f"{name} has shape {tuple(bounds.shape)} and dtype {bounds.dtype}; "
                 "it must be an integer, or one integer for each batch element"
             )
         self.bounds = bounds.reshape(-1)
-        listed = self.bounds.tolist()
+        # Numbers that came as numbers are not read back from the tensor, which torch.compile could not do.
+        given = [given] if isinstance(given, int) else given
+        listed = [int(x) for x in given] if isinstance(given, list | tuple) else self.bounds.tolist()
         if any(bound < 0 for bound in listed):
             raise ValueError(f"{name} is {listed}; it counts keys, so each must be 0 or more")
         self.name, self.listed = name, listed
         self.least, self.most = (min(listed), max(listed)) if listed else (0, 0)
 
     def check(self, sizes: Sizes) -> None:
-        if len(self.listed) not in (1, sizes.batch):
+        if len(self.listed) != 1 and len(self.listed) != sizes.batch:  # `in` would fail under torch.compile
             raise ValueError(
                 f"{self!r} has {len(self.listed)} {self.name} for a batch of {sizes.batch}; it needs one each"
             )
@@ -111,6 +127,9 @@ class Document(Mask):
     """Several documents packed into one sequence: a query sees the keys that carry its own document's number.
 
     `ids` numbers the queries, with shape (q_len) or (batch, q_len); `key_ids` the keys, when they differ.
+    `order` says how the keys lie: their numbers never fall ("sorted"), each document's keys stand together
+    ("grouped"), or not ("scattered"); "unknown" where the mask was made while compiling or capturing. In all but the
+    last two a query's keys are one span, and a kernel needs no table.
 
     >>> print(Document([0, 0, 1, 1, 1]).draw(5, 5))
     # # . . .
@@ -122,11 +141,13 @@ class Document(Mask):
 
     ids: Int[Tensor, "batch len"]
     key_ids: Int[Tensor, "batch len"]
+    order: Order
 
     @no_type_check
     def __init__(self, ids: Sequence | Tensor, key_ids: Sequence | Tensor | None = None) -> None:
         self.ids = self._table(ids, "ids")
         self.key_ids = self.ids if key_ids is None else self._table(key_ids, "key_ids")
+        self.order = _order(self.key_ids)
 
     @staticmethod
     @no_type_check
@@ -142,7 +163,7 @@ class Document(Mask):
 
     def check(self, sizes: Sizes) -> None:
         for name, ids, length in (("ids", self.ids, sizes.q_len), ("key_ids", self.key_ids, sizes.k_len)):
-            if ids.shape[1] != length or ids.shape[0] not in (1, sizes.batch):
+            if ids.shape[1] != length or (ids.shape[0] != 1 and ids.shape[0] != sizes.batch):
                 raise ValueError(
                     f"Document: {name} has shape {tuple(ids.shape)}; for batch {sizes.batch} and length {length} "
                     f"it needs ({sizes.batch}, {length}) or ({length})"
@@ -150,8 +171,11 @@ class Document(Mask):
                 )
 
     def rule(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, sizes: Sizes) -> Table:
-        ids, key_ids = self.ids.to(q.device), self.key_ids.to(q.device)
-        return ids[b if len(ids) > 1 else b.new_zeros(()), q] == key_ids[b if len(key_ids) > 1 else b.new_zeros(()), k]
+        ids, key_ids = (  # one row stands for all; its index is a number, as indexing by a tensor of one waits for it
+            x[0][at] if len(x) == 1 else x[b, at]
+            for x, at in ((self.ids.to(q.device), q), (self.key_ids.to(q.device), k))
+        )
+        return ids == key_ids
 
     def cover(self, rows: range, cols: range, sizes: Sizes) -> Cover:
         ids, key_ids = self.ids[:, rows.start : rows.stop], self.key_ids[:, cols.start : cols.stop]
@@ -184,7 +208,7 @@ class Dense(Mask):
         self.visible = visible[(None,) * (4 - visible.ndim)]
 
     def check(self, sizes: Sizes) -> None:
-        if any(have not in (1, want) for have, want in zip(self.visible.shape, sizes, strict=True)):
+        if any(have != 1 and have != want for have, want in zip(self.visible.shape, sizes, strict=True)):
             raise ValueError(
                 f"mask has shape {tuple(self.visible.shape)}, which does not broadcast to "
                 f"(batch, heads, q_len, k_len) = {tuple(sizes)}; "

@@ -17,7 +17,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnkit.backends.common import Aux
+from attnkit.backends.common import Aux, Rows
 from attnkit.backends.validate import refuse
 from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
@@ -119,7 +119,7 @@ class LatentAttention(CachedAttention):
         positions: Int[Tensor, "#batch q_len"] | None = None,
         memory_positions: Int[Tensor, "#batch k_len"] | None = None,
         cache: LayerCache | CrossCache | None = None,
-        aux: tuple[str, ...] = (),
+        aux: tuple[str | Rows, ...] = (),
     ) -> Float[Tensor, "batch q_len d_model"] | tuple[Float[Tensor, "batch q_len d_model"], Aux]:
         """Self-attention of x, or with `memory` attention of x to it; arguments as in `MultiHeadAttention.forward`."""
         check_inputs(self, x, memory, None, cache)

@@ -9,6 +9,7 @@ them (grouped-query, Ainslie et al. 2023, arXiv:2305.13245).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, no_type_check
 
 import torch
@@ -16,12 +17,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attnkit.backends.common import Aux
+from attnkit.backends.common import Aux, Rows
 from attnkit.masks import Mask
 from attnkit.nn.cache import CrossCache, LayerCache
 from attnkit.nn.cached import CachedAttention
 from attnkit.nn.inputs import check_heads, check_inputs, positions_or_count, width_or
 from attnkit.nn.linear import Linear
+from attnkit.positions.alibi import ALiBi
 from attnkit.positions.base import Position
 
 
@@ -122,7 +124,7 @@ class MultiHeadAttention(CachedAttention):
         positions: Int[Tensor, "#batch q_len"] | None = None,
         memory_positions: Int[Tensor, "#batch k_len"] | None = None,
         cache: LayerCache | CrossCache | None = None,
-        aux: tuple[str, ...] = (),
+        aux: tuple[str | Rows, ...] = (),
     ) -> Float[Tensor, "batch q_len d_model"] | tuple[Float[Tensor, "batch q_len d_model"], Aux]:
         """Self-attention of x, or with `memory` attention of x to it. With `aux`, (out, Aux) as `attnkit.attention`.
 
@@ -149,7 +151,9 @@ class MultiHeadAttention(CachedAttention):
             key, value = self.memory_keys(memory, value, memory_at, cache)
             key_at = memory_at
         query = query if self.position is None else self.position.rotate(query, at)
-        out, extra = self._attend(query, key, value, at, key_at, mask, aux)
+        # Do the queries and the keys stand at 0, 1, 2, ..., both counted from the same place?
+        counted = positions is None and memory_positions is None and (memory is not None or key.shape[2] == x.shape[1])
+        out, extra = self._attend(query, key, value, at, key_at, counted, mask, aux)
         out = self.out(out.transpose(1, 2).flatten(2))
         return (out, extra) if aux else out
 
@@ -175,15 +179,19 @@ class MultiHeadAttention(CachedAttention):
         value: Float[Tensor, "batch kv_heads k_len d_v"],
         at: Int[Tensor, "#batch q_len"],
         key_at: Int[Tensor, "#batch k_len"],
+        counted: bool,
         mask: Any,
-        aux: tuple[str, ...],
+        aux: tuple[str | Rows, ...],
     ) -> tuple[Float[Tensor, "batch heads q_len d_v"], Aux]:
         """Attention with this module's settings, and with what the positional encoding adds."""
         dropout = self.dropout if self.training else 0.0
         options = {"mask": mask, "scale": self.scale, "softcap": self.softcap, "sink": self.sink, "dropout": dropout}
         if self.position is None:
             return self.attend(query, key, value, aux=aux, **options)
-        bias = self.position.bias(query, key, at, key_at, self.scale)
+        if counted and isinstance(self.position, ALiBi):  # by its slopes, so that no table need be made
+            bias: Any = self.position.linear_bias(query, align="upper_left")
+        else:
+            bias = self.position.bias(query, key, at, key_at, self.scale)
         if not self.position.needs_weights:
             return self.attend(query, key, value, aux=aux, bias=bias, **options)
         wanted = aux if "weights" in aux else (*aux, "weights")
@@ -192,7 +200,7 @@ class MultiHeadAttention(CachedAttention):
         # The weights come without dropout; those that meet the positions are dropped by a draw of their own.
         more = self.position.output(F.dropout(extra.weights, dropout), at, key_at)
         out = out if more is None else out + more
-        return out, Aux(extra.lse, extra.weights if "weights" in aux else None)
+        return out, extra if "weights" in aux else replace(extra, weights=None)
 
     @classmethod
     def from_torch(cls, other: nn.MultiheadAttention) -> MultiHeadAttention:

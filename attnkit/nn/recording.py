@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from attnkit.attention import attention
-from attnkit.backends.common import Aux
+from attnkit.backends.common import Aux, Rows
 
 Recorder = Callable[[Tensor], None]
 
@@ -28,7 +29,7 @@ class Recordable(nn.Module):
         self.recorders: list[Recorder] = []
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, *, aux: tuple[str, ...] = (), **options: Any
+        self, query: Tensor, key: Tensor, value: Tensor, *, aux: tuple[str | Rows, ...] = (), **options: Any
     ) -> tuple[Tensor, Aux]:
         """`attnkit.attention` by this module's backend, overheard by the recorders. Always (out, Aux)."""
         if not self.recorders:
@@ -38,7 +39,7 @@ class Recordable(nn.Module):
         out, extra = attention(query, key, value, backend=backend, aux=(*aux, "weights"), **options)
         for record in self.recorders:
             record(extra.weights.detach())
-        return out, Aux(extra.lse, extra.weights if "weights" in aux else None)
+        return out, extra if "weights" in aux else replace(extra, weights=None)
 
 
 @contextmanager

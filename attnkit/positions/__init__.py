@@ -12,11 +12,13 @@
 | `ALiBi`         | scores         |              | what it was made for                 |
 
 Those that act on queries and keys or on the scores know distances only, not places.
+`LinearBias` is what ALiBi adds to the scores, told by its slopes, for `attention(bias=...)`.
 """
 
 from attnkit.positions.alibi import ALiBi, alibi_slopes
 from attnkit.positions.base import Place, Position
 from attnkit.positions.learned import Learned
+from attnkit.positions.linear_bias import LinearBias
 from attnkit.positions.one_hot import OneHot
 from attnkit.positions.rotary import Rotary, half_to_interleaved, interleaved_to_half
 from attnkit.positions.rotary_scaling import NTK, DynamicNTK, Linear, Llama3, Scaling, YaRN
@@ -32,6 +34,7 @@ __all__ = [
     "DynamicNTK",
     "Learned",
     "Linear",
+    "LinearBias",
     "Llama3",
     "OneHot",
     "Place",

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attnkit.masks.position import Align
 from attnkit.positions.base import Place, Position, check_count, wide
 from attnkit.positions.distance import check_heads, check_scores, offsets
+from attnkit.positions.linear_bias import LinearBias
 
 
 class ALiBi(Position):
@@ -65,6 +67,11 @@ class ALiBi(Position):
         check_heads(query, self.heads)
         check_scores(query, key, q_positions, k_positions)
         return self(q_positions, k_positions, wide(query.dtype))
+
+    def linear_bias(self, query: Float[Tensor, "batch heads q_len d"], align: Align) -> LinearBias:
+        """The same bias told by its slopes, for queries and keys that stand at 0, 1, 2, ... as `align` says."""
+        check_heads(query, self.heads)
+        return LinearBias(self.slopes, self.symmetric, align)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, symmetric={self.symmetric}"

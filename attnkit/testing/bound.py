@@ -16,7 +16,7 @@ is float32's, scaled down by the ratio of the two ulps. Infinities and NaN must 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,42 +24,49 @@ from torch import Tensor
 from attnkit.attention import attention
 from attnkit.backends import naive
 from attnkit.backends.common import accumulator
+from attnkit.backends.reading import READ, read_weights
 from attnkit.testing.examples import SEED, Example, Results, inputs, viewed
 
 MAX_FACTOR, RMS_FACTOR = 1.5, 1.1
 
 
 def run(backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...] = ("lse",)) -> Results:
-    """Output, lse when the backend gives one, and every gradient, through the front door."""
-    leaves = inputs(example, dtype)
-    options = {name: leaves[name] for name in ("bias", "sink") if name in leaves}
-    torch.manual_seed(SEED)
-    result = attention(
-        *viewed(leaves, example), **options, mask=example.options(leaves).mask, scale=example.scale,
-        softcap=example.softcap, dropout=example.dropout, backend=backend, aux=aux,
-    )  # fmt: skip
-    out, lse = (result[0], result[1].lse) if aux else (result, None)
-    return _with_gradients(example, leaves, out, lse)
+    """Output, lse when it is in `aux`, and every gradient, through the front door."""
+    leaves = on_device(example, dtype)
+    results = _ask(backend, example, leaves, aux)
+    return _with_gradients(example, leaves, results["out"], results.get("lse"))
 
 
 def run_without_gradients(backend: str, example: Example, dtype: torch.dtype, aux: tuple[str, ...] = ()) -> Results:
-    """Output, lse and weights as far as `aux` names them, through the front door, with no gradient in sight."""
-    leaves = inputs(example, dtype)
-    options = {name: leaves[name] for name in ("bias", "sink") if name in leaves}
-    torch.manual_seed(SEED)
+    """Output and those fields of Aux that `aux` names, through the front door, with no gradient in sight."""
     with torch.no_grad():
-        result = attention(
-            *viewed(leaves, example), **options, mask=example.options(leaves).mask, scale=example.scale,
-            softcap=example.softcap, dropout=example.dropout, backend=backend, aux=aux,
-        )  # fmt: skip
+        return {name: x.cpu() for name, x in _ask(backend, example, on_device(example, dtype), aux).items()}
+
+
+def on_device(example: Example, dtype: torch.dtype) -> Results:
+    """The leaves of a call, where it runs."""
+    return {name: x.detach().to(example.device).requires_grad_() for name, x in inputs(example, dtype).items()}
+
+
+def _ask(backend: str, example: Example, leaves: Results, aux: tuple[str, ...]) -> Results:
+    """Call attention as a user does. The `Rows` that "row_weights" needs are the example's."""
+    options = example.options(leaves)
+    torch.manual_seed(SEED)
+    result = attention(
+        *viewed(leaves, example), mask=options.mask, bias=options.linear or leaves.get("bias"),
+        sink=leaves.get("sink"), scale=example.scale, softcap=example.softcap, score_mod=example.score_mod,
+        dropout=example.dropout, backend=backend, aux=tuple(example.rows if x == "row_weights" else x for x in aux),
+    )  # fmt: skip
     return {"out": result[0], **{name: getattr(result[1], name) for name in aux}} if aux else {"out": result}
 
 
 def definition(example: Example, dtype: torch.dtype, numbers: torch.dtype | None = None, lse: bool = True) -> Results:
-    """The same results and the weights from the definition, in `dtype`, for numbers that `numbers` holds exactly."""
+    """The same results and all of Aux from the definition, in `dtype`, for numbers that `numbers` holds exactly."""
     leaves = {name: x.detach().to(dtype).requires_grad_() for name, x in inputs(example, numbers or dtype).items()}
-    out, weights, log_sum = naive.define(*viewed(leaves, example), example.options(leaves))
-    return _with_gradients(example, leaves, out, log_sum if lse else None) | {"weights": weights.detach()}
+    options = example.options(leaves)
+    out, weights, log_sum = naive.define(*viewed(leaves, example), options)
+    results, weights = _with_gradients(example, leaves, out, log_sum if lse else None), weights.detach()
+    return results | {"weights": weights} | read_weights(weights, replace(options, aux=READ), dtype)
 
 
 def oracle(example: Example, dtype: torch.dtype, lse: bool = True) -> Results:
@@ -75,7 +82,7 @@ def yardstick(example: Example, dtype: torch.dtype, lse: bool = True) -> Results
 def upstream(example: Example, results: list[Tensor]) -> list[Tensor]:
     """A random gradient of each result, repeatable, and small enough in digits for every dtype."""
     rng = torch.Generator().manual_seed(zlib.crc32(example.name.encode()) + 1)
-    return [torch.randn(x.shape, generator=rng, dtype=torch.float64).bfloat16().to(x.dtype) for x in results]
+    return [torch.randn(x.shape, generator=rng, dtype=torch.float64).bfloat16().to(x) for x in results]
 
 
 def _with_gradients(example: Example, leaves: Results, out: Tensor, lse: Tensor | None) -> Results:
@@ -84,7 +91,8 @@ def _with_gradients(example: Example, leaves: Results, out: Tensor, lse: Tensor 
     ups = upstream(example, list(results.values()))
     grads = torch.autograd.grad(list(results.values()), list(leaves.values()), ups, allow_unused=True)
     zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves.values(), grads, strict=True)]
-    return {k: v.detach() for k, v in results.items()} | {f"d {n}": g for n, g in zip(leaves, zeros, strict=True)}
+    found = {k: v.detach() for k, v in results.items()} | {f"d {n}": g for n, g in zip(leaves, zeros, strict=True)}
+    return {name: x.cpu() for name, x in found.items()}
 
 
 @dataclass(frozen=True)
@@ -109,11 +117,13 @@ class Verdict:
 
 
 def judge(got: Results, example: Example, dtype: torch.dtype) -> list[Verdict]:
-    """The bound, applied to each result of `run`. A wrong shape, or NaN or infinity out of place, is infinitely far."""
+    """The bound, applied to each result of a run. A wrong shape, or NaN or infinity out of place, is infinitely far."""
     lse = "lse" in got
     want, yard, terms = oracle(example, dtype, lse), yardstick(example, dtype, lse), term_sums(example, dtype)
     with_gradients = any(name.startswith("d ") for name in got)  # then all of them, and nothing beside
-    allowed = got.keys() == want.keys() - {"weights"} if with_gradients else "out" in got and got.keys() <= want.keys()
+    allowed = (
+        got.keys() == want.keys() - {"weights", *READ} if with_gradients else "out" in got and got.keys() <= want.keys()
+    )
     assert allowed, (got.keys(), want.keys())
     return [_verdict(name, got[name], want[name], yard[name], terms[name], dtype) for name in got]
 
@@ -155,9 +165,14 @@ def term_sums(example: Example, dtype: torch.dtype) -> Results:
         "key": abs(options.scale) * (d_scores.mT @ q).unflatten(1, (example.kv_heads, groups)).sum(2),
         "value": grow * (weights.mT @ d_out).unflatten(1, (example.kv_heads, groups)).sum(2),
     }
-    sums = {"out": grow * weights @ v, "weights": weights, "lse": lse.nan_to_num(neginf=0.0)} | {
-        f"d {n}": x for n, x in whole.items()
-    }
+    sums = {"out": grow * weights @ v, "weights": weights, "lse": lse.nan_to_num(neginf=0.0)}
+    # An error of a weight p changes -p ln p by 1 + |ln p| times as much.
+    sums["entropy"] = (weights + torch.special.entr(weights).abs()).sum(-1)
+    sums["column_sums"], sums["row_weights"] = weights.sum(-2), weights[:, :, options.rows]
+    sums |= {f"d {n}": x for n, x in whole.items()}
+    if options.linear is not None:
+        far = options.linear.lowered(range(example.q_len), range(example.k_len), example.sizes, weights.dtype).abs()
+        sums["d slopes"] = (d_scores * far).sum(dim=(0, 2, 3))
     if options.bias is not None:
         sums["d bias"] = d_scores.sum_to_size(options.bias.shape)
     if options.sink is not None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attnkit.backends.common import Options
+from attnkit.backends.common import Options, Rows, ScoreMod
 from attnkit.backends.dropout import draw_seed
 from attnkit.masks import Causal, Dense, Document, Mask, Padding, Prefix, Sizes, Window
+from attnkit.positions.linear_bias import LinearBias
 
 SEED = 20_170_612
 Results = dict[str, Tensor]
@@ -19,7 +20,11 @@ Results = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Example:
-    """One call of attention, without its numbers. `mask` makes the mask for its sizes; `logits` is their size."""
+    """One call of attention, without its numbers. `mask` makes the mask for its sizes; `logits` is their size.
+
+    `linear` makes a linear bias of slopes. The derivative of a `score_mod` by the score must not exceed 1, or the error
+    bound's floor would be too low. `device` is where `run` runs it; the oracle stays on the CPU.
+    """
 
     name: str
     q_len: int = 13
@@ -31,12 +36,20 @@ class Example:
     d_v: int = 8
     mask: Callable[[Sizes], Mask] | None = None
     bias: tuple[int, ...] | None = None
+    linear: Callable[[Tensor], LinearBias] | None = None
     softcap: float | None = None
+    score_mod: ScoreMod | None = None
     sink: bool = False
     scale: float | None = None
     dropout: float = 0.0
     logits: float = 1.0
     layout: str = "plain"
+    device: str = "cpu"
+
+    @property
+    def rows(self) -> Rows:
+        """The queries whose weights are asked for: some of both ends, not in order, one of them twice."""
+        return Rows([-1, self.q_len // 2, 0, -1] if self.q_len else [])
 
     @property
     def sizes(self) -> Sizes:
@@ -44,23 +57,27 @@ class Example:
 
     def options(self, tensors: Results) -> Options:
         """What a backend is given."""
-        bias = tensors.get("bias")
+        bias, slopes = tensors.get("bias"), tensors.get("slopes")
+        device = tensors["query"].device
         return Options(
             mask=None if self.mask is None else self.mask(self.sizes),
             bias=None if bias is None else bias[(None,) * (4 - bias.ndim)],
+            linear=None if self.linear is None or slopes is None else self.linear(slopes),
             scale=self.d**-0.5 if self.scale is None else self.scale,
             softcap=self.softcap,
+            score_mod=self.score_mod,
             sink=tensors.get("sink"),
             dropout=self.dropout,
-            seed=_seed_of_attention(),
+            seed=_seed_of_attention(self.device).to(device),
+            rows=self.rows.within(self.q_len, device),
         )
 
 
-def _seed_of_attention() -> int:
-    """The dropout seed that attention() draws after torch.manual_seed(SEED)."""
-    with torch.random.fork_rng(devices=[]):
+def _seed_of_attention(device: str) -> Tensor:
+    """The dropout seed that attention() draws on this device after torch.manual_seed(SEED)."""
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [torch.device(device)]):
         torch.manual_seed(SEED)
-        return draw_seed()
+        return draw_seed(device)
 
 
 def _checkerboard(sizes: Sizes) -> Mask:
@@ -81,6 +98,20 @@ def _lengths(sizes: Sizes) -> list[int]:
 BIAS_SHAPES: tuple[tuple[int, ...], ...] = (
     (13,), (13, 1), (2, 1, 13), (2, 1, 1, 1), (1, 2, 13, 13), (2, 2, 13, 13), (),
 )  # fmt: skip
+
+
+LINEAR: dict[str, Callable[[Tensor], LinearBias]] = {
+    "equal lengths": lambda slopes: LinearBias(slopes),
+    "one-sided, equal lengths": lambda slopes: LinearBias(slopes, symmetric=False),
+    "upper left": lambda slopes: LinearBias(slopes, align="upper_left"),
+    "lower right": lambda slopes: LinearBias(slopes, align="lower_right"),
+    "one-sided, lower right": lambda slopes: LinearBias(slopes, symmetric=False, align="lower_right"),
+}
+
+
+def _nearer_in_odd_heads(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """A score function that looks at everything it is given."""
+    return torch.where(h % 2 == 1, score - 0.1 * (q - k).abs(), 0.5 * score + 0.2 * b)
 
 
 def _examples() -> list[Example]:
@@ -120,12 +151,21 @@ def _examples() -> list[Example]:
     for bias in BIAS_SHAPES:
         found.append(Example(f"bias {bias}", bias=bias, mask=masks["any table"]))
     found.append(Example("bias of grouped queries", bias=(6, 13, 13), heads=6))
+    for name, linear in LINEAR.items():
+        found.append(Example(f"linear bias: {name}", linear=linear, mask=masks["any table"], heads=4))
+        for q_len, k_len in ((5, 14), (14, 5)) if "equal" not in name else ():
+            found.append(Example(f"linear bias: {name} {q_len}x{k_len}", q_len, k_len, linear=linear))
+    found += [
+        Example("score function", score_mod=_nearer_in_odd_heads, mask=masks["any table"], heads=4),
+        Example("score function, softcap, bias", score_mod=_nearer_in_odd_heads, softcap=2.0, bias=(13,), q_len=5),
+    ]
     found.append(
         Example(
             "everything at once", heads=4, mask=masks["causal documents with padding"], bias=(4, 1, 13), softcap=2.0,
             sink=True, scale=0.5, dropout=0.2, d_v=5,
         )
     )  # fmt: skip
+    found.append(replace(found[-1], name="everything at once, by slopes", bias=None, linear=LINEAR["equal lengths"]))
     found += [
         Example("empty: batch", batch=0),
         Example("empty: heads", heads=0, kv_heads=0),
@@ -157,10 +197,14 @@ def inputs(example: Example, dtype: torch.dtype) -> Results:
     stored = {name: _STORED[e.layout](shape) for name, shape in shapes.items()}
     if e.bias is not None:
         stored["bias"] = e.bias
+    if e.linear is not None:
+        stored["slopes"] = (e.heads,)
     if e.sink:
         stored["sink"] = (e.heads,)
     leaves = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in stored.items()}
     leaves["query"] *= e.logits
+    if "slopes" in leaves:
+        leaves["slopes"] *= 0.25  # about as large as ALiBi's
     return {name: x.to(coarse).to(dtype).requires_grad_() for name, x in leaves.items()}
 
 

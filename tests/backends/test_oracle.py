@@ -25,6 +25,7 @@ def by_hand(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = torch.ones(sizes, dtype=torch.bool) if options.mask is None else options.mask.materialize(*sizes)
     seen = table.expand(sizes).numpy()
     bias = np.zeros(sizes) if options.bias is None else options.bias.expand(sizes).numpy()
+    shift = sizes.k_len - sizes.q_len if options.linear is not None and options.linear.align == "lower_right" else 0
     out, weights = np.zeros((*sizes[:3], example.d_v)), np.zeros(sizes)
     lse = np.full(sizes[:3], -math.inf)
     for b, h, i in np.ndindex(*sizes[:3]):
@@ -35,6 +36,12 @@ def by_hand(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 x = math.fsum(q[b, h, i] * k[b, shared, j]) * options.scale
                 x = x if options.softcap is None else options.softcap * math.tanh(x / options.softcap)
                 logits[j] = x + bias[b, h, i, j]
+                if options.linear is not None:
+                    far = abs(i + shift - j) if options.linear.symmetric else max(i + shift - j, 0)
+                    logits[j] -= float(options.linear.slopes[h]) * far
+                if options.score_mod is not None:  # one score at a time
+                    one = torch.tensor(logits[j], dtype=torch.float64)
+                    logits[j] = float(options.score_mod(one, *map(torch.tensor, (b, h, i, j))))
         if not logits:
             continue
         every = [*logits.values()] + ([] if options.sink is None else [float(options.sink[h])])
@@ -51,6 +58,22 @@ def test_the_definition_is_what_a_loop_over_rows_computes(example: Example) -> N
     truth = oracle(example, torch.float64)
     np.testing.assert_allclose(truth["out"].numpy(), out, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(truth["lse"].numpy(), lse, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if not e.dropout and e.logits == 1], ids=lambda e: e.name)
+def test_what_is_read_off_the_weights_is_what_a_loop_over_rows_reads(example: Example) -> None:
+    _, weights, _ = by_hand(example)
+    truth, sizes = oracle(example, torch.float64), example.sizes
+    entropy, sums = np.zeros(sizes[:3]), np.zeros((*sizes[:2], sizes.k_len))
+    for b, h, i, j in np.ndindex(*sizes):
+        p = float(weights[b, h, i, j])
+        entropy[b, h, i] -= p * math.log(p) if p else 0.0
+        sums[b, h, j] += p
+    np.testing.assert_allclose(truth["entropy"].numpy(), entropy, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(truth["column_sums"].numpy(), sums, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        truth["row_weights"].numpy(), weights[:, :, list(example.rows.indices)], rtol=1e-9, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("name", ["mask: any table", "sink", "bias (2, 1, 13)", "grouped queries", "softcap"])
@@ -87,7 +110,9 @@ def test_the_definition_agrees_with_pytorch_in_value_and_gradient(causal: bool) 
 @pytest.mark.parametrize(
     ("backend", "name"),
     [
-        *itertools.product(["naive", "online"], ["everything at once", "sink", "softcap"]),
+        *itertools.product(
+            ["naive", "online"], ["everything at once", "everything at once, by slopes", "sink", "softcap"]
+        ),
         *itertools.product(["naive", "online", "sdpa"], ["mask: padding with an empty sequence"]),
     ],
 )
@@ -101,8 +126,9 @@ def test_gradients_are_those_of_finite_differences(backend: str, name: str) -> N
         named = dict(zip(leaves, tensors, strict=True))
         torch.manual_seed(7)
         result = attention(
-            *tensors[:3], mask=small.options(named).mask, sink=named.get("sink"), softcap=small.softcap,
-            scale=small.scale, dropout=small.dropout, backend=backend, aux=() if backend == "sdpa" else ("lse",),
+            *tensors[:3], mask=small.options(named).mask, bias=small.options(named).linear, sink=named.get("sink"),
+            softcap=small.softcap, scale=small.scale, dropout=small.dropout, backend=backend,
+            aux=() if backend == "sdpa" else ("lse",),
         )  # fmt: skip
         return result if backend == "sdpa" else (result[0], result[1].lse.nan_to_num(neginf=0.0))
 
