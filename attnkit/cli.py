@@ -1,4 +1,4 @@
-"""`attnkit lab | grade | bench | book`: each command lives in the room that it is about; this is the front door."""
+"""`attnkit lab | grade | bench | kernels | book`: each command lives in its own room; this is the front door."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "grade": ("attnkit.grading.commands:grade", "Grade a folder of submissions.", "grade"),
     "bench": ("attnkit.bench.commands:bench", "Measure speed and memory beside a peer, in one run.", "grade"),
+    "kernels": ("attnkit.kernels.commands:kernels", "What the fused kernels ask of a chip.", "grade"),
     "lab": ("attnkit.authoring.lab_commands:app", "Build the student notebooks of the labs.", "book"),
     "book": ("attnkit.authoring.book_commands:app", "Execute and build the book and its notebook twins.", "book"),
 }
