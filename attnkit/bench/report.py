@@ -87,13 +87,14 @@ def stamp() -> Stamp:
             "attnkit": attnkit.__version__,
             "torch": torch.__version__,
             "numpy": numpy.__version__,
-            "transformers": _version("transformers"),
+            "transformers": version_of("transformers"),
             "threads": str(torch.get_num_threads()),
         },
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version of a package, or "none"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

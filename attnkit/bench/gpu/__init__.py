@@ -1,0 +1,1 @@
+"""Attention on a GPU: ours beside PyTorch's, checked before it is timed, in one process; testable without one."""
