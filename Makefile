@@ -2,7 +2,7 @@
 # Plain make: the one that macOS ships (3.81) will do. Longer steps are scripts in .ci/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs twins notebooks colab-env check lint types unit test clean
+.PHONY: help setup book labs twins notebooks colab-env check lint types unit test gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,10 @@ test: lint types book colab-env ## Everything that CI runs
 	@.ci/need chromium bwrap
 	@$(call say,All tests)
 	@$(pytest) --durations=15
+
+gpu: $(VENV)/.ready ## On a machine with an NVIDIA GPU: what only a device can show
+	@$(call say,Tests on the GPU)
+	@ATTNKIT_DEVICE=cuda $(BIN)/python -m pytest -q tests/backends/test_conformance.py tests/gpu
 
 clean: ## Remove what was built; keeps .venv and node_modules
 	@rm -rf _build .cache dist .pytest_cache .ruff_cache .mypy_cache .hypothesis book/assets/vendor
