@@ -27,6 +27,8 @@ from attnkit.positions import LinearBias
 from attnkit.testing import EXAMPLES, Example, inputs, judge, run
 from attnkit.testing.examples import viewed
 
+pytestmark = pytest.mark.slow
+
 FROM_LSE = "its backward pass recomputes the weights from lse, whose rounding at 1e4 changes each of them"
 FROM_ROUNDED = "its backward pass takes the output as it was rounded, so gradients that cancel out do not quite"
 

@@ -18,6 +18,8 @@ from attnkit.testing import Example, inputs, judge
 from attnkit.testing.examples import LINEAR
 from tests.kernels.calls import call_of, lse_of, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def memory_that_was_not_written_is_nan() -> Iterator[None]:

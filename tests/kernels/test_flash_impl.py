@@ -24,6 +24,8 @@ from attnkit.testing import Example, example, inputs, judge
 from attnkit.testing.bound import upstream
 from attnkit.testing.examples import Results, viewed
 
+pytestmark = pytest.mark.slow
+
 HALF = (torch.float16, torch.bfloat16)
 aten = torch.ops.aten
 

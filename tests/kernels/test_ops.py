@@ -19,6 +19,8 @@ from attnkit.masks import Causal, Padding
 from attnkit.testing import example, inputs, judge, run
 from attnkit.testing.examples import viewed
 
+pytestmark = pytest.mark.slow
+
 SMALL = tiles.Tile(8, 8, 4, 1)
 
 

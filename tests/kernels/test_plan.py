@@ -25,6 +25,9 @@ class Stripes(Mask):
     def rule(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, sizes: Sizes) -> Tensor:
         return (q + k + h) % 3 != 0
 
+    def __repr__(self) -> str:
+        return "Stripes()"
+
 
 class Backwards(Causal):
     """A subclass that is not what its base is."""
@@ -359,6 +362,7 @@ def test_long_sequences_need_no_table_of_queries_and_keys() -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.slow
 def test_structures_can_be_traced_with_lengths_that_change(backend: str) -> None:
     """In a process of its own, because torch cannot trace through the type checks that are on in tests."""
     script = Path(__file__).with_name("traced_structures.py")

@@ -16,6 +16,8 @@ from attnkit.masks import Causal, Padding, Prefix, Window
 from attnkit.testing import EXAMPLES, Example, example, inputs, judge
 from tests.kernels.calls import call_of, lse_of, results
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     "plain", "one query and key", "mask: causal", "mask: padding with an empty sequence", "mask: any table",
     "mask: causal documents with padding", "mask: everything but the diagonal", "mask: nothing visible",
