@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.parametrize(
     ("backend", "calls"),
     [
-        pytest.param("opaque", 18, id="the front door before a kernel"),
+        pytest.param("opaque", 18, id="the front door before a kernel", marks=pytest.mark.slow),
         pytest.param("sdpa", 22, id="sdpa", marks=pytest.mark.slow),
         pytest.param("naive", 5, id="naive", marks=pytest.mark.slow),
     ],

@@ -12,6 +12,8 @@ import pytest
 
 from attnkit.testing.crossed import CROSSED, FEATURES, MASKS, chosen, cover
 
+pytestmark = pytest.mark.slow
+
 
 def pairs(names: tuple[str, ...]) -> set:
     """((feature, value), (feature, value)) for each two features of an example."""

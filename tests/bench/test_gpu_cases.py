@@ -23,6 +23,8 @@ from tests.bench.gpu_tools import (
     wrong,
 )
 
+pytestmark = pytest.mark.slow
+
 # Cases
 
 

@@ -24,6 +24,8 @@ from tests.bench.gpu_tools import (
     pair,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def find(found: Results, name: str):
     return next(one for one in reached(found) if one.goal.name == name)

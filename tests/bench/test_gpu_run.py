@@ -27,6 +27,8 @@ from tests.bench.gpu_tools import (
     wrong,
 )
 
+pytestmark = pytest.mark.slow
+
 # Timing
 
 

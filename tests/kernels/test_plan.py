@@ -16,6 +16,8 @@ from torch import Tensor
 from attnkit.kernels.plan import MOST, UNLIMITED, Structure, blocks, structure
 from attnkit.masks import Causal, Dense, Document, Mask, Padding, Prefix, Sizes, Window
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

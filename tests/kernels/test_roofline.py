@@ -13,6 +13,8 @@ from attnkit.kernels import plan, roofline
 from attnkit.kernels.roofline import CHIPS, Problem, Visible, Work
 from attnkit.masks import Causal, Dense, Document, Mask, Padding, Prefix, Sizes, Window
 
+pytestmark = pytest.mark.slow
+
 SIZES = Sizes(batch=2, heads=4, q_len=5, k_len=7)
 ALL = Visible(2 * 4 * 5 * 7, exact=True)
 SMALL = Problem(SIZES, kv_heads=2, d=16, d_v=8, dtype=torch.bfloat16, visible=ALL)
