@@ -31,7 +31,11 @@ MAX_PRINTED = 2000
 
 @dataclass(frozen=True)
 class Graded:
-    """One question's result, all of it plain data. `told` is what the student may read, as (kind, text) pairs."""
+    """One question's result, all of it plain data. `told` is what the student may read, as (kind, text) pairs.
+
+    `flags` are for a person to look at, as (kind, text) pairs; they change no points. `variant` holds the parameters
+    of this student's question. `seconds` is how long grading it took: of the machine, so never exported.
+    """
 
     question: str
     points: float
@@ -42,6 +46,9 @@ class Graded:
     parts: tuple[tuple[str, float, bool], ...] = ()
     told: tuple[tuple[str, str], ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
+    flags: tuple[tuple[str, str], ...] = ()
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Worker:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,12 +72,35 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Resource:
+    """What an answer may use, as a function of the length of its input. Passes or fails the part `part`.
+
+    The answer is called on `case(length, rng)` for each of `lengths`, in a fresh process each, and measured from
+    outside it. `measure` is "memory" (the peak, in bytes, above an idle process) or "time" (processor time of the
+    call, in seconds). `at_most(length)` is the largest value allowed, in those units; `growth` the largest exponent p
+    of a fit value ~ length**p. One of the two must be given; memory wants `at_most`, since a buffer set aside
+    beforehand hides growth but not size. `hint` and `read` are told when it fails.
+    """
+
+    part: str
+    measure: Literal["memory", "time"]
+    lengths: tuple[int, ...]
+    case: Callable[[int, np.random.Generator], Case]
+    hint: str
+    at_most: Callable[[int], float] | None = None
+    growth: float | None = None
+    read: str = ""
+
+
+@dataclass(frozen=True)
 class Question:
     """A question as the judge sees it. Made by the `question` decorator from a class (see DESIGN).
 
     `parts` maps the name of each part to the points that it is worth; they add up to `points`.
     `doc` is the first line of the class's docstring; `read` the place in the book for answers that no
-    mistake and no invariant explains.
+    mistake and no invariant explains. `forbidden` are the full names of calls that would bypass the task
+    (`torch.nn.functional.softmax`). A `manual` question is answered in words and marked by a person: `rubric` says
+    how. `variant` holds the parameters of one student's variant, `draw` makes them (None: everybody gets the same).
     """
 
     name: str
@@ -91,6 +114,19 @@ class Question:
     mistakes: tuple[Mistake, ...]
     invariants: tuple[Invariant, ...] = ()
     read: str = ""
+    resources: tuple[Resource, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    manual: bool = False
+    rubric: str = ""
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    draw: Callable[[np.random.Generator], Mapping[str, Any]] | None = None
+    remake: Callable[[Mapping[str, Any]], Question] | None = None
+
+    def drawn(self, rng: np.random.Generator) -> Question:
+        """The question with the parameters that `rng` draws; itself where every student gets the same."""
+        if self.draw is None or self.remake is None:
+            return self
+        return self.remake(self.draw(rng))
 
     def argument_names(self) -> list[str]:
         """The names of the answer's arguments, as the reference has them."""
@@ -98,32 +134,54 @@ class Question:
 
 
 def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
-    """Class decorator: a graded question worth `points`, answered by the function that the student calls `answer`.
+    """Class decorator: a graded question worth `points`; `answer` is the name of the function or class that students write.
 
     The class has the methods `cases(self, rng)` and `reference(self, ...)`, the docstring that says what is asked,
-    and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part) and `read`.
+    and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part), `resources`, `forbidden` and `read`.
+    A method `variant(self, rng)` returns a mapping: each student gets a question of their own, in which `self` has
+    these attributes and the docstring's `{name}` their values. A question answered in words has `manual = True` and a
+    `rubric` in place of cases and reference; it is a text cell's, not a function's.
     """
 
-    def make(cls: type) -> Question:
+    def make(cls: type, variant: Mapping[str, Any] | None = None) -> Question:
         body = cls()
+        vars(body).update(variant or {})
         parts = dict(getattr(body, "parts", {ORDINARY: points}))
         mistakes = tuple(getattr(body, "mistakes", ()))
+        manual = bool(getattr(body, "manual", False))
         _check(cls.__name__, points, answer, parts, mistakes)
+        doc = (inspect.getdoc(cls) or "").split("\n")[0]
+        draw = getattr(body, "variant", None)
         return Question(
             name=answer,
             points=float(points),
             answer=answer,
-            doc=(inspect.getdoc(cls) or "").split("\n")[0],
-            cases=body.cases,
-            reference=body.reference,
+            doc=doc.format(**variant) if variant else doc,
+            cases=_no_cases if manual else body.cases,
+            reference=_no_reference if manual else body.reference,
             parts={name: float(worth) for name, worth in parts.items()},
             tolerance=getattr(body, "tolerance", Tolerance()),
             mistakes=mistakes,
             invariants=tuple(getattr(body, "invariants", ())),
             read=getattr(body, "read", ""),
+            resources=tuple(getattr(body, "resources", ())),
+            forbidden=tuple(getattr(body, "forbidden", ())),
+            manual=manual,
+            rubric=inspect.cleandoc(getattr(body, "rubric", "")),
+            variant=dict(variant or {}),
+            draw=draw,
+            remake=(lambda drawn: make(cls, drawn)) if draw else None,
         )
 
     return make
+
+
+def _no_cases(rng: np.random.Generator) -> Iterable[Case]:
+    return ()
+
+
+def _no_reference() -> None:
+    raise QuestionError("a question that is answered in words has no reference to call")
 
 
 def _check(
