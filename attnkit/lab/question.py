@@ -134,7 +134,7 @@ class Question:
 
 
 def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
-    """Class decorator: a graded question worth `points`; `answer` is the name of the function or class that students write.
+    """Class decorator: a graded question worth `points`; students write the function or class called `answer`.
 
     The class has the methods `cases(self, rng)` and `reference(self, ...)`, the docstring that says what is asked,
     and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part), `resources`, `forbidden` and `read`.
