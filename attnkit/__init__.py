@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from attnkit._lazy import on_first_use
 
 if TYPE_CHECKING:
     from attnkit.attention import Explanation, attention, explain
@@ -21,25 +22,15 @@ __all__ = ["Aux", "BackendUnsupported", "Explanation", "Rows", "about", "attenti
 
 # Where each name lives. Loaded on first use, so that the grader's trusted process need not load torch.
 _HOMES = {
-    "attention": "attnkit.attention",
-    "explain": "attnkit.attention",
-    "Explanation": "attnkit.attention",
-    "Aux": "attnkit.backends.common",
-    "BackendUnsupported": "attnkit.backends.common",
-    "Rows": "attnkit.backends.common",
+    "attention": "attention",
+    "explain": "attention",
+    "Explanation": "attention",
+    "Aux": "backends.common",
+    "BackendUnsupported": "backends.common",
+    "Rows": "backends.common",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attnkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)
 
 
 class _Package(ModuleType):

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "attnkit"
 
 # From the ground up. A room may import from its own floor and from every floor below it.
 FLOORS = [
-    {"_optional"},
+    {"_lazy", "_optional"},
     {"masks", "positions"},
     {"backends", "kernels"},
     {"attention"},

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _DYNAMIC = {"import_module", "__import__"}
+# Imports what its callers name, each of whom also imports it for type checkers, where it counts.
+_FOR_CALLERS = "attnkit._lazy"
 
 
 class ImportGraph:
@@ -58,7 +60,7 @@ class ImportGraph:
                 found |= spelled
             elif isinstance(node, (ast.Name, ast.Attribute)):
                 dynamic |= (node.id if isinstance(node, ast.Name) else node.attr) in _DYNAMIC
-        if dynamic and not named and module:
+        if dynamic and not named and module and module != _FOR_CALLERS:
             found |= self._below(module if self._is_package(module) else module.rpartition(".")[0])
         return found
 

@@ -8,7 +8,6 @@ runs: without a mask it is the same machine code, so "plain" stands for them too
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnkit.kernels import tiles
-from attnkit.kernels.call import Call, Launch
+from attnkit.kernels.call import Call, Launch, recorded
 from attnkit.kernels.plan import UNLIMITED, Structure
 
 CHIPS = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0))
@@ -124,18 +123,6 @@ def example(case: Case) -> Call:
         query=rows(heads, q_len), key=rows(kv_heads, k_len), value=rows(kv_heads, k_len), scale=width**-0.5,
         structure=structure, capability=case.capability, **options,
     )  # fmt: skip
-
-
-@contextmanager
-def recorded() -> Iterator[list[Launch]]:
-    """Within it, what would be launched is put in a list instead."""
-    found: list[Launch] = []
-    run = Launch.run
-    Launch.run = lambda launch: found.append(launch)  # type: ignore[method-assign, assignment]
-    try:
-        yield found
-    finally:
-        Launch.run = run  # type: ignore[method-assign]
 
 
 def launches(case: Case) -> list[Launch]:

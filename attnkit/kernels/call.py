@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -12,6 +14,9 @@ from torch import Tensor
 from attnkit.kernels import plan, tiles
 from attnkit.kernels.arguments import LOG2E, Hiding, Score, Sizes, Walk, view
 from attnkit.masks import Sizes as MaskSizes
+
+# Where launches are listed while `recorded` holds them back; None: they run.
+_held_back: list[Launch] | None = None
 
 
 class Launch(NamedTuple):
@@ -24,8 +29,22 @@ class Launch(NamedTuple):
 
     def run(self) -> None:
         """Run it on the device of its tensors, or not at all when there is nothing to do."""
-        if all(self.grid):
+        if _held_back is not None:
+            _held_back.append(self)
+        elif all(self.grid):
             self.kernel[self.grid](*self.arguments, **self.options)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """Within it, what would be launched is put in a list instead."""
+    global _held_back
+    found: list[Launch] = []
+    _held_back = found
+    try:
+        yield found
+    finally:
+        _held_back = None
 
 
 @dataclass(frozen=True)

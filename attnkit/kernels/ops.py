@@ -133,10 +133,10 @@ def _(
 
 def _gradients(query: Tensor, *others: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Memory for the gradients."""
-    empty = query.new_empty(0)
-    return tuple(  # type: ignore[return-value]
-        empty.clone() if x is None else x.new_empty(x.shape) for x in (query, *others)
+    d_query, d_key, d_value, d_bias, d_sink, d_slopes = (
+        query.new_empty(0) if x is None else x.new_empty(x.shape) for x in (query, *others)
     )
+    return d_query, d_key, d_value, d_bias, d_sink, d_slopes
 
 
 def _keep(ctx: Any, inputs: tuple, output: tuple) -> None:

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attnkit._lazy import on_first_use
 
 if TYPE_CHECKING:
     from attnkit.models.bert import BERT, BERTConfig
@@ -57,14 +58,4 @@ _HOMES = {
     "ViTConfig": "vit",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attnkit.models' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"attnkit.models.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

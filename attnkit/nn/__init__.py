@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attnkit._lazy import on_first_use
 
 # At once, not on first use: these two share a name with their module, which would else stand in their place.
 from attnkit.nn.causal import causal
@@ -80,14 +81,4 @@ _HOMES = {
     "make_norm": "norm",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attnkit.nn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"attnkit.nn.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

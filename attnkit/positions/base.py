@@ -72,7 +72,7 @@ class Position(nn.Module):
         names = list(self.constants())
         if not names:
             return super()._apply(fn, recurse)
-        probe = torch.empty(0, device=self._buffers[names[0]].device)  # type: ignore[union-attr]
+        probe = torch.empty(0, device=self.get_buffer(names[0]).device)
         for name in names:
             self._buffers.pop(name)
         try:

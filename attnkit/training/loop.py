@@ -182,7 +182,9 @@ class Trainer:
             # The number of tokens of the whole update is not known yet: divide by those of the first micro-batch, which
             # keeps the magnitudes of a mean, and put it right below.
             scaler.scale(total.sum / _least(totals[0].tokens)).backward()
-        whole = Total(sum(part.sum for part in totals), sum(part.tokens for part in totals))  # type: ignore[arg-type]
+        whole = totals[0]
+        for part in totals[1:]:
+            whole = Total(whole.sum + part.sum, whole.tokens + part.tokens)
         loss = self._loss(whole)
         scaler.unscale_(self.optimizer)
         if len(micro) > 1:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Knows where it stands, and can be put back there."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> object: ...
 
 
 class Source:
@@ -24,7 +33,7 @@ class Source:
 
     @property
     def stateful(self) -> bool:
-        return hasattr(self.batches, "state_dict") and hasattr(self.batches, "load_state_dict")
+        return isinstance(self.batches, Stateful)
 
     def next(self) -> Any:
         """The next batch. StopIteration at the end of a pass; then the next call begins another."""
@@ -56,7 +65,8 @@ class Source:
         return taken
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches": self.batches.state_dict() if self.stateful else None, "drawn": self.drawn}  # type: ignore[attr-defined]
+        place = self.batches.state_dict() if isinstance(self.batches, Stateful) else None
+        return {"batches": place, "drawn": self.drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where the source stood that gave this state."""
@@ -65,8 +75,8 @@ class Source:
                 f"batches is a {type(self.batches).__name__}, {'with' if self.stateful else 'without'} a state_dict; "
                 "the checkpoint was written with batches of the other kind, so its place cannot be found again"
             )
-        if self.stateful:
-            self.batches.load_state_dict(state["batches"])  # type: ignore[attr-defined]
+        if isinstance(self.batches, Stateful):
+            self.batches.load_state_dict(state["batches"])
             return
         for _ in range(state["drawn"]):
             try:

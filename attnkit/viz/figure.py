@@ -90,7 +90,7 @@ def _inline_svg(figure: matplotlib.figure.Figure, alt: str) -> str:
     text = re.sub(r'\bid="', f'id="f{mark}-', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1f{mark}-", text)
     text = text.replace(INK, "currentColor")
-    width = float(re.search(r'width="([\d.]+)pt"', text).group(1))  # type: ignore[union-attr]  # savefig writes it
+    width = float(text.partition('width="')[2].partition('pt"')[0])
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
     label = escape(alt, quote=True)
     style = f"width:100%;max-width:{width * 4 / 3:.0f}px;height:auto"

@@ -26,6 +26,7 @@ from attnkit.masks import Causal, Document, Mask, Padding, Prefix, Sizes, Window
 from attnkit.positions import LinearBias
 from attnkit.testing import EXAMPLES, Example, inputs, judge, run
 from attnkit.testing.examples import viewed
+from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
@@ -288,10 +289,10 @@ def test_it_can_be_a_part_of_a_compiled_function() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile makes C++ for a CPU, which needs a compiler")
 @pytest.mark.parametrize("mask", [Causal() & Padding([5, 300]), Document(torch.arange(300) // 100)], ids=repr)
 def test_our_functions_go_through_the_compiler_as_well(mask: Mask) -> None:
     """On a CPU, but by the same lowering of the functions as on a GPU; without lse, which a CPU does not give."""
+    need(shutil.which("g++"), "g++: torch.compile makes C++ for a CPU")
     rich = Example(
         "compiled", q_len=300, k_len=300, heads=4, d=16, d_v=16, mask=lambda _: mask, bias=(2, 1, 1, 300), softcap=2.0,
         score_mod=lambda s, b, h, q, k: s + TABLE[h, (q - k).clamp(-12, 12) + 12].to(s.dtype),

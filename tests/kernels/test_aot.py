@@ -15,8 +15,14 @@ import pytest
 from attnkit.kernels import aot_report, tiles
 from attnkit.kernels.aot import Compiled, compile_all, problems, read_log
 from attnkit.kernels.aot_cases import DTYPES, Case, every_case, launches, shipped_cases
+from tests.tools import need
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+@pytest.fixture
+def triton() -> None:
+    need(importlib.util.find_spec("triton"), "Triton, which is for Linux alone")
+
+
 AGAIN = "run: attnkit kernels --resources --record"
 GOOD = Compiled(
     Case("forward", (9, 0), "bfloat16", 64, "plain"), "forward_kernel", (128, 64, 4, 3),
@@ -73,7 +79,7 @@ ptxas info    : (C7515) Potential Performance Loss: wgmma.mma_async instructions
         read_log("")
 
 
-@needs_triton
+@pytest.mark.usefixtures("triton")
 def test_faults_are_found_in_compiled_kernels(tmp_path: Path) -> None:
     """The same on real kernels: a tile too many, a product by other means, what is no kernel at all."""
     done = subprocess.run(
@@ -90,7 +96,7 @@ def test_faults_are_found_in_compiled_kernels(tmp_path: Path) -> None:
     assert "the chip has 99 KB" in found["too many stages"]
 
 
-@needs_triton
+@pytest.mark.usefixtures("triton")
 def test_a_shipped_kernel_passes() -> None:
     """One of each kind, though these tests run in Triton's interpreter."""
     cases = [Case("forward", (9, 0), "bfloat16", 64, "plain"), Case("decode", (8, 0), "bfloat16", 64, "plain")]
@@ -104,7 +110,7 @@ def test_a_shipped_kernel_passes() -> None:
     assert found[0].registers > 32
 
 
-@needs_triton
+@pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("variant", ["plain", "everything", "odd"])
 @pytest.mark.parametrize("kernel", tiles.KERNELS)
 def test_what_is_compiled_is_what_a_call_launches(kernel: str, variant: str) -> None:
@@ -209,7 +215,7 @@ def test_without_triton_the_command_says_what_to_install() -> None:
     assert "Traceback" not in done.stderr
 
 
-@needs_triton
+@pytest.mark.usefixtures("triton")
 @pytest.mark.slow
 def test_every_shipped_tile_passes_the_gate() -> None:
     done = command("--resources", TRITON_INTERPRET="1")
