@@ -1,4 +1,4 @@
-"""Calling a student's function in this process, and turning whatever it returns or raises into a `Reply`.
+"""Calling a student's function or class in this process, and turning whatever it returns or raises into a `Reply`.
 
 Nothing that a student returns may stop the check: a list, a generator, an object with a hostile `__array__`,
 an array that fills the memory.
@@ -20,56 +20,62 @@ from typing import Any
 
 import numpy as np
 
+from attnkit.lab.objects import Objects, Told
 from attnkit.lab.outcome import Answer, Failure, FailureKind, Framework, Reply
 from attnkit.lab.question import Case, Question
+from attnkit.lab.script import Asked, perform
 
 # No answer is anywhere near this large; converting one that is would stall the notebook.
 MAX_VALUES = 1_000_000
+MAX_PARTS = 256  # of a tuple; gradients come as one
 MAX_MESSAGE = 300
 _OURS = str(Path(__file__).resolve().parents[1])
 _INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class InProcess:
-    """`judge`'s way to call `function` right here. `printed` tells whether it ever wrote to standard output."""
+    """`judge`'s way to call `function`, which may be a class, right here.
+
+    `printed` tells whether it ever wrote to standard output or standard error.
+    """
 
     def __init__(self, function: Callable[..., Any], question: Question) -> None:
-        self.function = function
-        self.names = question.argument_names()
+        self.function, self.question = function, question
         self.printed = False
 
     def __call__(self, case: Case, framework: Framework) -> Reply:
-        """Call the function with fresh copies of the case's arguments, as arrays of `framework`."""
-        arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """Go through the case with fresh objects and fresh copies of its arrays, as arrays of `framework`."""
+        objects = Objects(self.function, framework == "torch")
+        return perform(self.question, case, lambda asked, _: self._do(objects, asked))
 
-        def hand_over(name: str, value: Any) -> Any:
-            if not isinstance(value, np.ndarray):
-                return value
-            arrays[name] = value, (copy := value.copy())
-            return _as_tensor(copy) if framework == "torch" else copy
-
-        args = [hand_over(name, value) for name, value in zip(self.names, case.args, strict=False)]
-        kwargs = {name: hand_over(name, value) for name, value in case.kwargs.items()}
+    def _do(self, objects: Objects, asked: Asked) -> Reply:
         try:
             with _quiet() as out:
-                value = self.function(*args, **kwargs)
+                value, changed = objects.perform(asked.order)
             self.printed = self.printed or bool(out.getvalue())
-            reply = as_reply(value)
+            reply = as_reply(value) if asked.compared else Answer(())
         except KeyboardInterrupt:  # the student stops a loop that never ends: that is not ours to swallow
             raise
+        except Told as told:
+            return Failure("malformed", str(told))
         except BaseException as error:  # SystemExit, too: a check must not end the kernel
-            return _as_failure(error, getattr(self.function, "__name__", ""))
-        changed = tuple(name for name, (before, after) in arrays.items() if before.tobytes() != after.tobytes())
-        return Answer(reply.value, changed) if isinstance(reply, Answer) else reply
+            return _as_failure(error, self.function)
+        if isinstance(reply, Failure):
+            return reply
+        return Answer(reply.value, tuple(asked.names[place] for place in changed))
 
 
 def frameworks_of(function: Callable[..., Any]) -> tuple[Framework, ...]:
     """Which inputs to try first: those of the library that the function's code names.
 
-    torch is left out when nobody has imported it: loading it takes longer than everything else here.
+    torch is left out when nobody has imported it: loading it takes longer than everything else here. A torch module
+    takes tensors, whatever it names.
     """
-    if "torch" not in sys.modules:
+    torch = sys.modules.get("torch")
+    if torch is None:
         return ("numpy",)
+    if issubclass(type(function), type) and issubclass(function, torch.nn.Module):  # type: ignore[arg-type]  # a class
+        return ("torch",)
     code, names = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     used = [names.get(name) for name in getattr(code, "co_names", ())]
     modules = {value.__name__.split(".")[0] for value in used if isinstance(value, types.ModuleType)}
@@ -80,15 +86,13 @@ def frameworks_of(function: Callable[..., Any]) -> tuple[Framework, ...]:
 def _quiet():
     """No warnings, and what is printed is kept apart: the same check always shows the same text."""
     out = io.StringIO()
-    with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(out):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(np.errstate(all="ignore"))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(out))
         warnings.simplefilter("ignore")
         yield out
-
-
-def _as_tensor(array: np.ndarray) -> Any:
-    import torch  # only reached when it is loaded already
-
-    return torch.from_numpy(array)
 
 
 def as_reply(value: Any) -> Reply:
@@ -99,7 +103,7 @@ def as_reply(value: Any) -> Reply:
     if value is None:
         return Failure("malformed", "Your function returned None. Is a `return` missing?")
     if type(value) is tuple:
-        parts = [as_reply(one) for one in value[:8]]
+        parts = [as_reply(one) for one in value[:MAX_PARTS]]
         bad = next((part for part in parts if isinstance(part, Failure)), None)
         return bad or Answer(tuple(part.value for part in parts))  # type: ignore[union-attr, misc]  # none is a Failure
     if type(value) in (bool, int, float):
@@ -136,7 +140,7 @@ def _not_an_array(value: Any) -> str:
     return text
 
 
-def _as_failure(error: BaseException, answer: str) -> Failure:
+def _as_failure(error: BaseException, answer: Callable[..., Any]) -> Failure:
     """The exception in one line, with the student's own line of code, not ours.
 
     NotImplementedError means "not written yet" only where the answer itself raises it: when attention calls a softmax
@@ -147,11 +151,17 @@ def _as_failure(error: BaseException, answer: str) -> Failure:
     except Exception:  # an exception whose __str__ raises
         message = ""
     own = _own_frames(error)
-    stub = isinstance(error, NotImplementedError) and (not own or own[-1].name == answer)
+    stub = isinstance(error, NotImplementedError) and (not own or own[-1].name in _own_names(answer))
     kind: FailureKind = "not-implemented" if stub else "raised"
     name = type(error).__name__
     where = f"line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own else ""
     return Failure(kind, f"{name}: {message}" if message else name, where)
+
+
+def _own_names(answer: Callable[..., Any]) -> set[str]:
+    """The function's name, or those of the class's methods: what a traceback calls the answer's own code."""
+    methods = vars(answer) if issubclass(type(answer), type) else ()
+    return {getattr(answer, "__name__", ""), *methods}
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:

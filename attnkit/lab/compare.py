@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnkit.lab.question import Tolerance
+from attnkit.lab.question import Case, Tolerance
+from attnkit.lab.steps import Gradient, Step, comparing
 
 
 def same(got: Any, want: Any, tolerance: Tolerance) -> bool:
@@ -24,6 +25,41 @@ def difference(got: Any, want: Any, tolerance: Tolerance) -> str:
     if isinstance(got, tuple):
         return f"you returned {_many(got)}; it should be one array"
     return _array_difference(np.asarray(got), np.asarray(want), tolerance)
+
+
+class Differs(NamedTuple):
+    """Where a script's answer differs first: the step, from 1, which of its values (None: the only one), and how."""
+
+    step: int
+    value: int | None
+    why: str
+
+
+def script_difference(case: Case, got: Any, want: tuple[Any, ...], tolerance: Tolerance) -> Differs | None:
+    """The first step of a script that gives something else than it should; None when all agree."""
+    places = comparing(case.steps)
+    if not isinstance(got, tuple) or len(got) != len(places):
+        return Differs(places[-1] + 1, None, f"you returned {_many(got)}; there are {len(places)} steps to compare")
+    for place, one, other in zip(places, got, want, strict=True):
+        if line := difference(one, other, tolerance):
+            return _within(case.steps[place], place + 1, one, other, tolerance, line)
+    return None
+
+
+def _within(step: Step, number: int, got: Any, want: Any, tolerance: Tolerance, line: str) -> Differs:
+    """The same for a step that is known to differ; of several values the first that does, by its name."""
+    if not isinstance(want, tuple) or not isinstance(got, tuple) or len(got) != len(want):
+        return Differs(number, None, line)
+    lines = [difference(one, other, tolerance) for one, other in zip(got, want, strict=True)]
+    value = next(place for place, one in enumerate(lines) if one)
+    if not isinstance(step, Gradient):
+        return Differs(number, value, line)
+    lost = "; yours is zero everywhere: is something detached, frozen, or not used?" if _vanishes(got[value]) else ""
+    return Differs(number, value, f"the gradient of {(*step.arguments, *step.weights)[value]}: {lines[value]}{lost}")
+
+
+def _vanishes(gradient: Any) -> bool:
+    return np.size(gradient) > 0 and not np.any(gradient)
 
 
 def _many(value: Any) -> str:

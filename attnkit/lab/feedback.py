@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ def show_inputs(names: list[str], case: Case) -> tuple[tuple[str, str], ...]:
     return tuple((name, _argument(value)) for name, value in pairs)
 
 
+def show_arrays(arrays: Iterable[tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """The arrays that a script names, as (name, text) pairs."""
+    return tuple((name, _argument(value)) for name, value in arrays)
+
+
 def _argument(value: Any) -> str:
     return array(value) if isinstance(value, np.ndarray) else repr(value)
 
@@ -92,7 +98,7 @@ def as_text(outcome: Outcome) -> str:
     blocks = [_headline(outcome)]
     if not _unwritten(outcome):
         blocks.append(_parts(outcome))
-    blocks += [text for _, text in sections(outcome)]
+    blocks += [_aligned(text) if kind == "table" else text for kind, text in sections(outcome)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -126,18 +132,37 @@ def _parts(outcome: Outcome) -> str:
 
 
 def sections(outcome: Outcome) -> list[tuple[str, str]]:
-    """The parts of the feedback that explain, as (kind, text) pairs; kinds name CSS classes."""
+    """The parts of the feedback that explain, as (kind, text) pairs; kinds name CSS classes.
+
+    A "table" is its caption, then a line a row with tabs between the cells, the header first.
+    """
     found: list[tuple[str, str]] = []
     if outcome.counterexample and not _unwritten(outcome):
         found.append(("example", _example(outcome)))
     for kind, item in (("mistake", outcome.mistake), ("mistake", outcome.invariant)):
         if item is not None:
             found.append((kind, _explanation(item, named=item is outcome.mistake)))
+    failed = [one for one in outcome.resources if one.said]
+    for one in failed:
+        found.append(("resource", _fill(f"{one.said} {one.hint}")))
+        if one.table:
+            caption = f"{one.measure.capitalize()} by length"
+            found.append(("table", "\n".join([caption, *("\t".join(row) for row in one.table)])))
     found += [("note", _fill("Note: " + note)) for note in outcome.notes]
-    read = next((item.read for item in (outcome.mistake, outcome.invariant) if item and item.read), outcome.read)
+    explained = (outcome.mistake, outcome.invariant, *failed)
+    read = next((item.read for item in explained if item and item.read), outcome.read)
     if read and not outcome.passed:
         found.append(("read", f"Read in the book: {read.replace('#', '.html#')}"))
     return found
+
+
+def _aligned(table: str) -> str:
+    """A table of `sections` with its columns set by spaces."""
+    caption, *lines = table.split("\n")
+    rows = [line.split("\t") for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join([f"{caption}:", *(f"  {line}".rstrip() for line in padded)])
 
 
 def _example(outcome: Outcome) -> str:
@@ -145,6 +170,7 @@ def _example(outcome: Outcome) -> str:
     assert example is not None
     lines = [f"Your answer fails on {example.note}:"]
     lines += [_labelled(f"{name} =", text) for name, text in example.inputs]
+    lines += [f"  {line}".replace("\n", "\n  ") for line in example.script]
     if outcome.failure is not None:
         lines += [_fill(line, "  ") for line in _failure(outcome.failure)]
     else:
@@ -163,6 +189,8 @@ def _failure(failure: Failure) -> list[str]:
         "timeout": "Your function did not finish in time. Is there a loop that never ends?",
         "died": "The process that ran your function ended before it answered.",
     }.get(failure.kind, failure.message or failure.kind)
+    if failure.step:
+        told = f"Its last line fails. {told}"
     return [told, *([f"Where: {failure.where}"] if failure.where else [])]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from attnkit.lab.compare import difference, same
-from attnkit.lab.feedback import show_answer, show_inputs
+from attnkit.lab.compare import difference, same, script_difference
+from attnkit.lab.feedback import show_answer, show_arrays, show_inputs
 from attnkit.lab.outcome import (
     Answer,
     CaseResult,
@@ -25,6 +25,9 @@ from attnkit.lab.outcome import (
     Reply,
 )
 from attnkit.lab.question import ORDINARY, Case, Mistake, Question
+from attnkit.lab.reference import copies, run_trusted
+from attnkit.lab.script import shown
+from attnkit.lab.steps import comparing, size
 
 __all__ = ["Answer", "Call", "Failure", "Outcome", "Reply", "judge"]
 
@@ -44,6 +47,8 @@ class _Judged:
     want: Any
     reply: Reply
     why: str
+    step: int = 0  # of a script: the step that failed or differs, from 1
+    value: int | None = None  # and which of the values that it gives
 
     @property
     def passed(self) -> bool:
@@ -51,7 +56,8 @@ class _Judged:
 
     @property
     def size(self) -> int:
-        return sum(np.size(value) for value in (*self.case.args, *self.case.kwargs.values()))
+        inputs = sum(np.size(value) for value in (*self.case.args, *self.case.kwargs.values()))
+        return int(inputs) + size(self.case.steps)
 
 
 def judge(
@@ -63,9 +69,12 @@ def judge(
     """Judge an answer to `question`, called through `call(case, framework)`, on `cases`.
 
     The whole question is judged with torch inputs and, if that is not full marks, again with NumPy inputs;
-    the better total counts, and between equal totals the one that explains more.
+    the better total counts, and between equal totals the one that explains more. Of `frameworks` only those are tried
+    that the question allows, or all that it allows when none of them is.
     """
-    wanted = [(case, _call_reference(question, case)) for case in cases]
+    wanted = [(case, run_trusted(question.reference, question, case)) for case in cases]
+    if frameworks:
+        frameworks = [one for one in frameworks if one in question.frameworks] or question.frameworks
     best: tuple[tuple[Any, ...], Outcome] | None = None
     for framework in frameworks:
         outcome = _judge_with(question, call, wanted, framework)
@@ -85,36 +94,29 @@ def _rank(outcome: Outcome) -> tuple[Any, ...]:
     return (outcome.points, passed, outcome.mistake is not None, outcome.failure is None)
 
 
-def _call_reference(question: Question, case: Case) -> Any:
-    args, kwargs = _copies(case, np.float64)
-    with np.errstate(all="ignore"):
-        return question.reference(*args, **kwargs)
-
-
-def _copies(case: Case, real: type | None = None) -> tuple[list[Any], dict[str, Any]]:
-    """Fresh copies of the arguments; real arrays become dtype `real` when it is given."""
-
-    def copy(value: Any) -> Any:
-        if not isinstance(value, np.ndarray):
-            return value
-        return value.astype(real) if real is not None and value.dtype.kind == "f" else value.copy()
-
-    return [copy(value) for value in case.args], {name: copy(value) for name, value in case.kwargs.items()}
-
-
 def _judge_with(question: Question, call: Call, wanted: list[tuple[Case, Any]], framework: Framework) -> Outcome:
     judged: list[_Judged] = []
     final: Failure | None = None
     for case, want in wanted:
         reply = final or call(case, framework)
         if isinstance(reply, Failure):
-            reply = Failure(reply.kind, _clean(reply.message), _clean(reply.where))
+            reply = Failure(reply.kind, _clean(reply.message), _clean(reply.where), reply.step)
             final = reply if reply.kind in _FINAL else None
-            why = _failure_line(reply)
+            judged.append(_Judged(case, want, reply, _failure_line(reply), reply.step))
+        elif case.steps:
+            judged.append(_judge_script(question, case, want, reply))
         else:
-            why = difference(reply.value, want, question.tolerance)
-        judged.append(_Judged(case, want, reply, why))
+            judged.append(_Judged(case, want, reply, difference(reply.value, want, question.tolerance)))
     return _outcome(question, judged, framework)
+
+
+def _judge_script(question: Question, case: Case, want: Any, answer: Answer) -> _Judged:
+    differs = script_difference(case, answer.value, want, question.tolerance)
+    if differs is None:
+        return _Judged(case, want, answer, "")
+    line = shown(question, case.steps[: differs.step]).lines[-1]
+    why = f"after step {differs.step}, `{line}`: {differs.why}"
+    return _Judged(case, want, answer, why, differs.step, differs.value)
 
 
 def _clean(text: str) -> str:
@@ -129,8 +131,11 @@ def _failure_line(failure: Failure) -> str:
 
 
 def _outcome(question: Question, judged: list[_Judged], framework: Framework) -> Outcome:
-    parts = {part: all(j.passed for j in judged if j.case.part == part) for part in question.parts}
-    # A part that no case belongs to would pass for nothing, and a case of no part would count for nothing.
+    # A part that has no case is measured, or it would pass for nothing; a case of no part would count for nothing.
+    measured = {resource.part for resource in question.resources} - {j.case.part for j in judged}
+    parts = {
+        part: all(j.passed for j in judged if j.case.part == part) for part in question.parts if part not in measured
+    }
     if {j.case.part for j in judged} != set(parts):
         raise ValueError(f"cases: had the parts {sorted({j.case.part for j in judged})}; should be {sorted(parts)}")
     earned = sum(question.parts[part] for part, passed in parts.items() if passed) if parts[ORDINARY] else 0.0
@@ -162,14 +167,21 @@ def _counterexample(failed: list[_Judged], parts: dict[str, bool]) -> _Judged | 
 
 
 def _as_text(question: Question, judged: _Judged) -> Counterexample:
-    got, want = show_answer(judged.reply.value if isinstance(judged.reply, Answer) else None, judged.want)
-    return Counterexample(
-        note=judged.case.note,
-        inputs=show_inputs(question.argument_names(), judged.case),
-        got=got,
-        want=want,
-        why=judged.why,
-    )
+    case, got, want = judged.case, judged.reply.value if isinstance(judged.reply, Answer) else None, judged.want
+    if not case.steps:
+        inputs, script = show_inputs(question.argument_names(), case), tuple[str, ...]()
+    else:
+        # Before its first step a script has no failure of its own: the whole of it is shown.
+        step = judged.step or len(case.steps)
+        lines = shown(question, case.steps[:step])
+        inputs, script = show_arrays(lines.arrays), lines.lines
+        entry = {place + 1: number for number, place in enumerate(comparing(case.steps))}.get(step)
+        got = got[entry] if isinstance(got, tuple) and entry is not None and entry < len(got) else None
+        want = want[entry] if entry is not None else ()
+        if judged.value is not None and isinstance(got, tuple) and isinstance(want, tuple):
+            got, want = got[judged.value], want[judged.value]
+    texts = show_answer(got, want)
+    return Counterexample(case.note, inputs, *texts, why=judged.why, script=script)
 
 
 def _recognise(question: Question, judged: list[_Judged], parts: dict[str, bool]) -> Recognised | None:
@@ -192,7 +204,7 @@ def _explains(question: Question, mistake: Mistake, judged: list[_Judged]) -> bo
     """Whether `mistake` gives the student's answers on all of `judged`, and at least one of them is wrong."""
     telling = False
     for j in judged:
-        output = _call_mistake(mistake, j.case)
+        output = _call_mistake(question, mistake, j.case)
         if isinstance(j.reply, Failure):
             if output is not _RAISED or j.reply.kind != "raised":
                 return False
@@ -203,23 +215,21 @@ def _explains(question: Question, mistake: Mistake, judged: list[_Judged]) -> bo
     return telling
 
 
-def _call_mistake(mistake: Mistake, case: Case) -> Any:
-    args, kwargs = _copies(case)
+def _call_mistake(question: Question, mistake: Mistake, case: Case) -> Any:
     try:
-        with np.errstate(all="ignore"):
-            return mistake.wrong(*args, **kwargs)
+        return run_trusted(mistake.wrong, question, case, None)
     except Exception:  # a mistake that raises is one that a student's answer raises for, too
         return _RAISED
 
 
 def _broken_invariant(question: Question, judged: _Judged) -> Recognised | None:
-    """The first invariant that the answer breaks; a tuple or a wrong shape breaks none, it is told as it is."""
+    """The first invariant that the answer breaks; tuples, scripts and wrong shapes are told as they are."""
     if not isinstance(judged.reply, Answer) or isinstance(judged.reply.value, tuple):
         return None
     got = np.asarray(judged.reply.value)
     if got.shape != np.shape(judged.want) or got.dtype.kind not in "fiub":
         return None
-    args, kwargs = _copies(judged.case, np.float64)
+    args, kwargs = copies(judged.case, np.float64)
     for invariant in question.invariants:
         with np.errstate(all="ignore"):
             if not invariant.holds(got.astype(np.float64), *args, **kwargs):

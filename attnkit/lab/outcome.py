@@ -9,6 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 Framework = Literal["torch", "numpy"]
+# What a call returns, and what a script comes to: an entry for each step that compares.
+Entry = np.ndarray | float | tuple[np.ndarray | float, ...]
+Value = Entry | tuple[Entry, ...]
 FailureKind = Literal["raised", "not-implemented", "timeout", "died", "malformed", "missing"]
 
 
@@ -16,10 +19,11 @@ FailureKind = Literal["raised", "not-implemented", "timeout", "died", "malformed
 class Answer:
     """What the student's function returned: a NumPy array, a number, or a tuple of these.
 
+    For a script it is a tuple with one such entry for each step that compares.
     `changed` names the arguments that the function wrote into (it was handed copies).
     """
 
-    value: np.ndarray | float | tuple[np.ndarray | float, ...]
+    value: Value
     changed: tuple[str, ...] = ()
 
 
@@ -29,11 +33,13 @@ class Failure:
 
     raised: an exception; not-implemented: NotImplementedError, the stub; timeout: out of time;
     died: the process ended; malformed: returned something that is no array; missing: no such function.
+    `step` is the number of the script's step in which it happened, from 1; 0 without a script.
     """
 
     kind: FailureKind
     message: str = ""
     where: str = ""
+    step: int = 0
 
 
 Reply = Answer | Failure
@@ -51,13 +57,17 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The smallest case that failed, as text: `inputs` are (argument, value) pairs."""
+    """The smallest case that failed, as text: `inputs` are (argument, value) pairs.
+
+    `script` are the steps as Python, up to the one that differs; then `got`, `want` and `why` are that step's.
+    """
 
     note: str
     inputs: tuple[tuple[str, str], ...]
     got: str
     want: str
     why: str
+    script: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,24 @@ class Recognised:
     hint: str
     read: str
     certain: bool = True
+
+
+@dataclass(frozen=True)
+class ResourceResult:
+    """How an answer did by one `Resource`. `said` is what is wrong, in words, "" when it passed or was not measured.
+
+    `table` has its header first, empty when there is nothing to show. Sizes in it are rounded to a power of two and
+    times are not told at all: another run of the same answer measures other numbers, and must say the same.
+    """
+
+    part: str
+    measure: str
+    passed: bool
+    results: tuple[CaseResult, ...]
+    said: str = ""
+    table: tuple[tuple[str, ...], ...] = ()
+    hint: str = ""
+    read: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +119,7 @@ class Outcome:
     counterexample: Counterexample | None = None
     notes: tuple[str, ...] = field(default=())
     read: str = ""
+    resources: tuple[ResourceResult, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -6,11 +6,18 @@ The notebook's check and the autograder judge by the same object, through `attnk
 from __future__ import annotations
 
 import inspect
+import itertools
+import json
+import re
+import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+
+from attnkit.lab.outcome import Framework
+from attnkit.lab.steps import Step, complaint
 
 # The part of a question that must pass before any point is given.
 ORDINARY = "ordinary"
@@ -22,18 +29,29 @@ class QuestionError(ValueError):
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the student's answer: what goes in, and which part of the points hangs on it.
+    """One call of the student's answer, or a script of `steps`: what goes in, and which part of the points hangs on it.
 
     `args` and `kwargs` hold NumPy arrays, numbers, booleans, strings or None. Real numbers are float32:
     it is torch's own default, and what an answer creates by itself then mixes with it in both frameworks.
     `part` groups cases: a part's share of the points is given when all of its cases pass.
-    `note` completes the sentence "Your answer fails on ...".
+    `note` completes the sentence "Your answer fails on ...". With `steps` (see `attnkit.lab.steps`) there are no
+    `args`: objects are built, loaded and called, and the answer is a tuple. Raises `QuestionError` for a script that
+    no object could follow.
     """
 
-    args: tuple[Any, ...]
+    args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     part: str = ORDINARY
     note: str = "an ordinary input"
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            return
+        if self.args or self.kwargs:
+            raise QuestionError("Case: had args and steps; with steps the arguments belong to each step")
+        if wrong := complaint(self.steps):
+            raise QuestionError(f"Case: steps: {wrong}")
 
 
 @dataclass(frozen=True)
@@ -75,11 +93,15 @@ class Tolerance:
 class Resource:
     """What an answer may use, as a function of the length of its input. Passes or fails the part `part`.
 
-    The answer is called on `case(length, rng)` for each of `lengths`, in a fresh process each, and measured from
-    outside it. `measure` is "memory" (the peak, in bytes, above an idle process) or "time" (processor time of the
-    call, in seconds). `at_most(length)` is the largest value allowed, in those units; `growth` the largest exponent p
-    of a fit value ~ length**p. One of the two must be given; memory wants `at_most`, since a buffer set aside
-    beforehand hides growth but not size. `hint` and `read` are told when it fails.
+    The answer is called on `case(length, rng)` for each of `lengths` (ascending), in a fresh process each, and measured
+    from outside it; its results there are compared with the reference's, which must therefore cope with these lengths.
+    `measure` is "memory" (the peak, in bytes) or "time" (processor time in seconds, the least of several calls), both
+    above those of an answer that takes the same inputs and returns 0. Of a script only the last step that is compared
+    is timed; hand it little, since the time that taking inputs in costs cannot be told from a little work.
+    `at_most(length)` is the largest value allowed, in those units; `growth` the largest exponent p of a fit
+    value ~ length**p. One of the two must be given; memory wants `at_most`, since a buffer set aside beforehand hides
+    growth but not size. Be generous: 2 MiB and half a millisecond are not told from nothing, and let the wrong way
+    need ten times what the right one does. `hint` and `read` are told when it fails. Raises `QuestionError`.
     """
 
     part: str
@@ -91,16 +113,34 @@ class Resource:
     growth: float | None = None
     read: str = ""
 
+    def __post_init__(self) -> None:
+        if self.measure not in ("memory", "time"):
+            raise QuestionError(
+                f'Resource {self.part!r}: measure was {self.measure!r}; it should be "memory" or "time"'
+            )
+        ascending = all(one < other for one, other in itertools.pairwise(self.lengths))
+        if not self.lengths or not ascending or self.lengths[0] < 1:
+            raise QuestionError(
+                f"Resource {self.part!r}: lengths were {self.lengths}; they should ascend from 1 or more"
+            )
+        if self.at_most is None and self.growth is None:
+            raise QuestionError(f"Resource {self.part!r}: has neither at_most nor growth, so nothing could fail")
+        if self.growth is not None and len(self.lengths) < 2:
+            raise QuestionError(f"Resource {self.part!r}: growth needs two lengths or more; there was {self.lengths}")
+
 
 @dataclass(frozen=True)
 class Question:
     """A question as the judge sees it. Made by the `question` decorator from a class (see DESIGN).
 
     `parts` maps the name of each part to the points that it is worth; they add up to `points`.
-    `doc` is the first line of the class's docstring; `read` the place in the book for answers that no
-    mistake and no invariant explains. `forbidden` are the full names of calls that would bypass the task
-    (`torch.nn.functional.softmax`). A `manual` question is answered in words and marked by a person: `rubric` says
-    how. `variant` holds the parameters of one student's variant, `draw` makes them (None: everybody gets the same).
+    `doc` is the first line of the class's docstring, `task` the whole of it; `read` the place in the book for
+    answers that no mistake and no invariant explains. `forbidden` are the full names of calls that would bypass the
+    task (`torch.nn.functional.softmax`). A `manual` question is answered in words and marked by a person: `rubric`
+    says how. A `private` question has no check in the student's notebook and is in no file that a student gets.
+    `variant` holds the parameters of one student's variant, `draw` makes them (None: everybody gets the same).
+    `frameworks` are those whose arrays an answer may take: a torch module wants ("torch",). The answer to a question
+    whose `reference` is a class is a class, and its cases are scripts.
     """
 
     name: str
@@ -118,15 +158,21 @@ class Question:
     forbidden: tuple[str, ...] = ()
     manual: bool = False
     rubric: str = ""
+    private: bool = False
+    task: str = ""
     variant: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[np.random.Generator], Mapping[str, Any]] | None = None
     remake: Callable[[Mapping[str, Any]], Question] | None = None
+    frameworks: tuple[Framework, ...] = ("torch", "numpy")
 
     def drawn(self, rng: np.random.Generator) -> Question:
-        """The question with the parameters that `rng` draws; itself where every student gets the same."""
+        """The question with the parameters that `rng` draws; itself where every student gets the same.
+
+        Raises `QuestionError` when the parameters cannot be kept as JSON or the docstring names one that is not there.
+        """
         if self.draw is None or self.remake is None:
             return self
-        return self.remake(self.draw(rng))
+        return self.remake(_vetted(self.name, self.draw(rng)))
 
     def argument_names(self) -> list[str]:
         """The names of the answer's arguments, as the reference has them."""
@@ -137,43 +183,114 @@ def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
     """Class decorator: a graded question worth `points`; students write the function or class called `answer`.
 
     The class has the methods `cases(self, rng)` and `reference(self, ...)`, the docstring that says what is asked,
-    and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part), `resources`, `forbidden` and `read`.
+    and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part), `frameworks`, `resources`,
+    `forbidden` and `read`. Where the answer is a class, `reference` is one, with the same methods and `load(weights)`.
     A method `variant(self, rng)` returns a mapping: each student gets a question of their own, in which `self` has
-    these attributes and the docstring's `{name}` their values. A question answered in words has `manual = True` and a
-    `rubric` in place of cases and reference; it is a text cell's, not a function's.
+    these attributes and the docstring's `{name}` their values; mistakes that need them are a property. A question
+    answered in words has `manual = True` and a `rubric` in place of cases and reference; it is a text cell's, not a
+    function's. One with `private = True` is not checked in the student's notebook.
     """
 
     def make(cls: type, variant: Mapping[str, Any] | None = None) -> Question:
         body = cls()
         vars(body).update(variant or {})
+        draw = getattr(type(body), "variant", None) and body.variant
+        undrawn = draw is not None and variant is None
         parts = dict(getattr(body, "parts", {ORDINARY: points}))
-        mistakes = tuple(getattr(body, "mistakes", ()))
+        mistakes = tuple(_given(body, "mistakes", undrawn))
         manual = bool(getattr(body, "manual", False))
         _check(cls.__name__, points, answer, parts, mistakes)
-        doc = (inspect.getdoc(cls) or "").split("\n")[0]
-        draw = getattr(body, "variant", None)
+        resources = tuple(_given(body, "resources", undrawn))
+        if strange := [one.part for one in resources if one.part not in parts]:
+            raise QuestionError(f"{cls.__name__}: a resource has the part {strange[0]!r}; parts were {sorted(parts)}")
+        task = _filled_in(cls.__name__, inspect.getdoc(cls) or "", variant, undrawn)
         return Question(
             name=answer,
             points=float(points),
             answer=answer,
-            doc=doc.format(**variant) if variant else doc,
+            doc=task.split("\n")[0],
             cases=_no_cases if manual else body.cases,
             reference=_no_reference if manual else body.reference,
             parts={name: float(worth) for name, worth in parts.items()},
             tolerance=getattr(body, "tolerance", Tolerance()),
             mistakes=mistakes,
-            invariants=tuple(getattr(body, "invariants", ())),
+            invariants=tuple(_given(body, "invariants", undrawn)),
             read=getattr(body, "read", ""),
-            resources=tuple(getattr(body, "resources", ())),
+            resources=resources,
             forbidden=tuple(getattr(body, "forbidden", ())),
             manual=manual,
             rubric=inspect.cleandoc(getattr(body, "rubric", "")),
+            private=bool(getattr(body, "private", False)),
+            task=task,
             variant=dict(variant or {}),
             draw=draw,
             remake=(lambda drawn: make(cls, drawn)) if draw else None,
+            frameworks=_frameworks(cls.__name__, getattr(body, "frameworks", ("torch", "numpy"))),
         )
 
     return make
+
+
+def _given(body: object, name: str, undrawn: bool) -> Iterable[Any]:
+    """What the class says of `name`, or nothing. A property may need the variant: undrawn, it says nothing yet."""
+    if not hasattr(type(body), name):
+        return ()
+    try:
+        return getattr(body, name)
+    except AttributeError as error:
+        if undrawn:
+            return ()
+        raise QuestionError(f"{type(body).__name__}: {name} could not be read: {error}") from None
+
+
+# What a student's variant may not change: the worth of the question, and what the decorator calls.
+_FIXED = ("answer", "cases", "manual", "parts", "points", "private", "reference", "rubric", "variant")
+
+
+def _vetted(name: str, drawn: object) -> dict[str, Any]:
+    """The parameters that `variant` returned, as JSON will give them back from a ledger."""
+    if not isinstance(drawn, Mapping) or not all(isinstance(key, str) and key.isidentifier() for key in drawn):
+        raise QuestionError(f"{name}: variant returned {drawn!r}; it should return a dict of values by name")
+    if fixed := sorted(set(drawn) & set(_FIXED)):
+        raise QuestionError(f"{name}: variant draws {', '.join(fixed)}, which is the same for every student")
+    for key, value in drawn.items():
+        try:
+            same = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise QuestionError(
+                f"{name}: the variant's {key} was {value!r}, of type {type(value).__name__}; it should be a plain int, "
+                "float, str, bool or None, or a list or dict of them, as in int(rng.integers(2, 9))"
+            )
+    return json.loads(json.dumps(dict(drawn)))  # plain types, even where NumPy's pass for Python's
+
+
+def _filled_in(cls: str, doc: str, variant: Mapping[str, Any] | None, undrawn: bool) -> str:
+    """The docstring with the student's own parameters; as it is written where everybody gets the same.
+
+    Before anybody's are drawn, as in a report on the class, `{name}` reads `[name]`.
+    """
+    if variant is None:
+        return re.sub(r"\{(\w+)[^{}]*\}", r"[\1]", doc).replace("{{", "{").replace("}}", "}") if undrawn else doc
+    try:
+        named = {field.partition(".")[0].partition("[")[0] for _, field, _, _ in string.Formatter().parse(doc) if field}
+        if unknown := sorted(named - set(variant)):
+            raise QuestionError(
+                f"{cls}: the docstring has {{{unknown[0]}}}, which its variant does not draw; "
+                f"it draws {', '.join(sorted(variant)) or 'nothing'}. A brace that is meant as one is written twice."
+            )
+        return doc.format(**variant)
+    except (IndexError, KeyError, AttributeError, ValueError) as error:
+        if isinstance(error, QuestionError):
+            raise
+        raise QuestionError(f"{cls}: the docstring's braces cannot be filled in ({error}); write one as two") from None
+
+
+def _frameworks(cls: str, frameworks: tuple[Any, ...]) -> tuple[Framework, ...]:
+    if not frameworks or not set(frameworks) <= {"torch", "numpy"}:
+        raise QuestionError(f'{cls}: frameworks was {frameworks!r}; it should be a tuple of "torch", "numpy" or both')
+    return tuple(frameworks)
 
 
 def _no_cases(rng: np.random.Generator) -> Iterable[Case]:

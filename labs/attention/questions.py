@@ -18,6 +18,21 @@ from attnkit.lab.question import Case, Invariant, Mistake, Tolerance, question
 # 10000 that form is right to half a unit in the last place of 10000, which is 5e-4 of the weight.
 SINGLE_PRECISION = Tolerance(rtol=1e-3, atol=1e-5)
 
+# Calls that would be the answer. logsumexp and exp are fair: to put them together is the question.
+_NO_SOFTMAX = (
+    *("torch.softmax", "torch.log_softmax", "torch._softmax", "torch.special.softmax", "torch.special.log_softmax"),
+    *("torch.Tensor.softmax", "torch.Tensor.log_softmax", "torch.sparse.softmax", "torch.sparse.log_softmax"),
+    *(f"torch.nn.functional.{name}" for name in ("softmax", "log_softmax", "softmin", "gumbel_softmax")),
+    *(f"torch.nn.{name}" for name in ("Softmax", "LogSoftmax", "Softmax2d", "Softmin")),
+    *("scipy.special.softmax", "scipy.special.log_softmax", "attnkit"),
+)
+_NO_ATTENTION = (
+    *("torch.nn.functional.scaled_dot_product_attention", "torch.nn.functional.multi_head_attention_forward"),
+    *("torch.nn.MultiheadAttention", "torch.nn.Transformer", "torch.nn.TransformerEncoder"),
+    *("torch.nn.TransformerEncoderLayer", "torch.nn.TransformerDecoder", "torch.nn.TransformerDecoderLayer"),
+    *("torch._scaled_dot_product_attention_math", "torch.nn.attention.flex_attention.flex_attention", "attnkit"),
+)
+
 
 def _array(rows: object) -> np.ndarray:
     return np.array(rows, dtype=np.float32)
@@ -105,6 +120,7 @@ class Softmax:
     """Softmax over the last axis, for logits of any size."""
 
     read = "softmax#softmax-max-shift"
+    forbidden = _NO_SOFTMAX
     tolerance = SINGLE_PRECISION
     parts: ClassVar = {"ordinary": 1, "shapes": 1, "extreme": 1}
 
@@ -327,6 +343,7 @@ class Attention:
     """Scaled dot-product attention: softmax(QK^T / sqrt(d_k)) V."""
 
     read = "scaled-dot-product#attention-formula"
+    forbidden = _NO_ATTENTION
     tolerance = SINGLE_PRECISION
     parts: ClassVar = {"ordinary": 1, "shapes": 1, "extreme": 1}
 
@@ -566,6 +583,7 @@ class MaskedAttention:
     """Attention under a boolean mask, where True means: may attend."""
 
     read = "scaled-dot-product#attention-mask"
+    forbidden = _NO_ATTENTION
     tolerance = SINGLE_PRECISION
     parts: ClassVar = {"ordinary": 1, "shapes": 1, "masked rows": 1, "extreme": 1}
 
