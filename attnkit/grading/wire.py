@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PREFIX = 4
-MAX_HEADER = 4096
+# A large module's weights: names and shapes of some two hundred arrays.
+MAX_HEADER = 32 * 1024
 MAX_BYTES = 64 * 2**20
-MAX_ARRAYS = 16
+MAX_ARRAYS = 256
 MAX_NDIM = 8
 DTYPES: dict[str, np.dtype[Any]] = {
     "f2": np.dtype("<f2"),
@@ -122,15 +123,22 @@ class Parser:
 
 
 def parse_json(data: bytes) -> Any:
-    """JSON without NaN or Infinity; every way to fail is a `Malformed`."""
+    """JSON without NaN, Infinity or a key twice in an object; every way to fail is a `Malformed`."""
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
     except (ValueError, RecursionError, MemoryError) as error:
         raise Malformed(f"bad JSON ({type(error).__name__})") from None
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 def _described(arrays: Any) -> list[tuple[str, tuple[int, ...], int]]:

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from attnkit.grading import jail
+from attnkit.grading.cells import Cell
+from attnkit.grading.engine import Graded
 from attnkit.grading.zygote import Zygote
+from attnkit.lab.question import Question
 from tests.tools import need
 
 
@@ -30,3 +33,19 @@ def zygote(jailed: None) -> Iterator[Zygote]:
     """A zygote in a jail with short limits."""
     with Zygote("jail", jail.Limits(seconds=3.0, load_seconds=5.0)) as zygote:
         yield zygote
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Puts a stand-in for the engine in place; the list gets (question, seed) each time that it grades."""
+    from attnkit.grading import job
+    from tests.grading.tiny import pretended
+
+    graded: list[tuple[str, str]] = []
+
+    def grade(zygote: Zygote, question: Question, cells: list[Cell], seed: str) -> Graded:
+        graded.append((question.name, seed))
+        return pretended(zygote, question, cells, seed)
+
+    monkeypatch.setattr(job, "grade_question", grade)
+    return graded

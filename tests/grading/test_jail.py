@@ -12,34 +12,9 @@ import numpy as np
 import pytest
 
 from attnkit.grading import jail, seccomp
-from attnkit.grading.protocol import Broken, Channel, decode_reply
 from attnkit.grading.zygote import Zygote
-from attnkit.lab.outcome import Answer, Failure, Reply
-
-
-def ask(channel: Channel, header: dict, arrays: list[np.ndarray], seconds: float = 5.0) -> Reply:
-    try:
-        return decode_reply(channel.ask(header, arrays, seconds), header["id"], ["x"])
-    except Broken as broken:
-        return broken.failure
-
-
-def run(zygote: Zygote, body: str) -> Reply:
-    """What `f(x)` replies, in a fresh child, when this is its body."""
-    source = "import os, glob\ndef f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
-    channel = zygote.child()
-    code = np.frombuffer(json.dumps([[1, 1, source, True]]).encode(), "u1")
-    assert isinstance(ask(channel, {"id": 1, "op": "load", "answer": "f"}, [code]), Answer)
-    header = {"id": 2, "op": "call", "framework": "numpy", "args": [{"array": 0}], "kwargs": {}}
-    return ask(channel, header, [np.zeros(2)])
-
-
-def said(zygote: Zygote, expression: str) -> str:
-    """The text of an expression evaluated inside."""
-    reply = run(zygote, f"raise RuntimeError(repr({expression}))")
-    assert isinstance(reply, Failure)
-    assert reply.kind == "raised"
-    return reply.message.removeprefix("RuntimeError: ")
+from attnkit.lab.outcome import Answer, Failure
+from tests.grading.inside import run, said
 
 
 @pytest.mark.parametrize(
@@ -91,7 +66,7 @@ def test_no_reference_no_key_no_lab_no_clone_inside(jailed: None) -> None:
     inside[inside.index("--") : inside.index("--")] = ["--setenv", "CLONE", clone]
     found, grader, in_clone = json.loads(subprocess.run(inside, capture_output=True, text=True, check=True).stdout)
     assert [path for path in found if "networkx" not in path and "numpy" not in path] == []
-    assert grader == ["seccomp.py", "standins.py", "wire.py", "worker.py"]
+    assert grader == ["answering.py", "blocks.py", "objects.py", "seccomp.py", "standins.py", "wire.py", "worker.py"]
     assert set(in_clone) <= {".venv"}
 
 
@@ -155,6 +130,11 @@ KEEPS = {
     "semaphore": "c.semget(77, 1, 0o1666)",
     "POSIX queue": "c.syscall({mq_open}, b'q', 0o102, 0o666, None)",
     "keyring": "c.syscall({add_key}, b'user', b'note', b'hello', 5, -4)",
+    "memory without a file": "c.syscall({memfd_create}, b'note', 0)",
+    "the zygote's pages": "c.syscall({process_madvise}, -1, None, 0, 0, 0)",
+    "the zygote's files": "c.syscall({pidfd_getfd}, -1, 0, 0)",
+    "the virtual machine's host": "c.socket(40, 1, 0)",
+    "the kernel's messages": "c.socket(16, 3, 0)",
     "the zygote's priority": "c.setpriority(0, os.getppid(), 19)",
     "the zygote's limits": "c.prlimit(os.getppid(), 2, (ctypes.c_long * 2)(1, 1), None)",
     "the zygote's cores": "c.sched_setaffinity(os.getppid(), 8, (ctypes.c_long * 1)(1))",
@@ -231,6 +211,92 @@ def test_limits_on_memory_and_open_files(zygote: Zygote) -> None:
     assert isinstance(run(zygote, "hold = [open('/dev/null') for _ in range(1000)]"), Failure)
 
 
+def test_shared_memory_is_limited_too(zygote: Zygote) -> None:
+    """RLIMIT_DATA does not see it: that is what RLIMIT_AS is for."""
+    body = "import mmap\nhold = [mmap.mmap(-1, 1 << 28) for _ in range(40)]\nreturn x"
+    reply = run(zygote, body)
+    assert isinstance(reply, Failure)
+    assert "Cannot allocate memory" in reply.message
+
+
+def test_processes_and_threads_are_limited(zygote: Zygote) -> None:
+    """For root as well: the jail's user is another."""
+    body = "import time\nfor n in range(200):\n    if os.fork() == 0:\n        time.sleep(60)\nreturn x"
+    reply = run(zygote, body)
+    assert isinstance(reply, Failure)
+    assert "temporarily unavailable" in reply.message
+    body = "import threading, time\nfor n in range(200):\n    threading.Thread(target=time.sleep, args=(60,)).start()"
+    assert isinstance(run(zygote, body), Failure)
+    assert isinstance(run(zygote, "return x"), Answer)
+
+
+def test_root_s_jail_has_a_user_of_its_own(zygote: Zygote) -> None:
+    zygote.child()
+    status = Path(f"/proc/{zygote.process}/status").read_text()
+    user = int(status.split("Uid:")[1].split()[0])
+    assert user != 0
+    if os.getuid() == 0:
+        assert user == zygote._ground.uid.number  # type: ignore[union-attr]  # root's jails have one
+    else:
+        assert user == os.getuid()
+
+
+def test_a_zygote_shares_no_memory_that_its_children_could_write(zygote: Zygote) -> None:
+    mappings = said(
+        zygote, "[l.split()[1] for l in open('/proc/self/maps') if l.split()[1][3] == 's' and 'w' in l.split()[1]]"
+    )
+    assert mappings == "[]"
+
+
+def test_a_folder_itself_tells_the_next_child_nothing(zygote: Zygote) -> None:
+    """Its mode, its times and its attributes are as before, or were never another's to change."""
+    told = "[(oct(os.stat(d).st_mode), os.listxattr(d)) for d in ('/scratch', '/dev/shm')]"
+    before = said(zygote, told)
+    body = (
+        "for d in ('/scratch', '/dev/shm'):\n    for act in (lambda: os.setxattr(d, 'user.note', b'hello'), "
+        "lambda: os.utime(d, (77, 77)), lambda: os.chmod(d, 0o755)):\n        try:\n            act()\n"
+        "        except OSError:\n            pass\nreturn x"
+    )
+    assert isinstance(run(zygote, body), Answer)
+    assert said(zygote, told) == before
+    assert said(zygote, "77 in [os.stat(d).st_mtime for d in ('/scratch', '/dev/shm')]") == "False"
+
+
+DEEP = "for _ in range(60):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\nopen('note', 'w').close()\nreturn x"
+
+
+def test_folders_too_deep_for_a_path_are_gone_with_the_zygote(zygote: Zygote) -> None:
+    assert isinstance(run(zygote, DEEP), Answer)
+    assert said(zygote, "os.listdir('/scratch')") == "[]"
+
+
+def test_without_a_jail_nothing_is_left_in_the_end() -> None:
+    with Zygote("none", jail.Limits()) as zygote:
+        assert isinstance(run(zygote, DEEP), Answer)
+        ground = zygote._ground
+        assert ground is not None
+        folder = ground.folder
+        assert folder is not None
+        assert folder.exists()
+    assert not folder.exists()
+
+
+def test_devices_are_those_that_hold_nothing(zygote: Zygote) -> None:
+    assert said(zygote, "sorted(os.listdir('/dev'))") == str(
+        sorted([*jail.DEVICES, "fd", "shm", "stderr", "stdin", "stdout"])
+    )
+
+
+def test_memory_is_taken_from_the_jail_first(zygote: Zygote) -> None:
+    assert said(zygote, "open('/proc/self/oom_score_adj').read().strip()") == "'1000'"
+
+
+def test_an_honest_answer_may_import_what_was_not_loaded(zygote: Zygote) -> None:
+    assert isinstance(
+        run(zygote, "import decimal, sqlite3, zoneinfo, asyncio\nasyncio.run(asyncio.sleep(0))\nreturn x"), Answer
+    )
+
+
 def test_runs_are_alike(zygote: Zygote) -> None:
     drawn = "random.random(), np.random.rand(), float(torch.rand(1)), hash('a') % 999"
     body = f"import random, torch\nreturn np.array([{drawn}])"
@@ -238,23 +304,6 @@ def test_runs_are_alike(zygote: Zygote) -> None:
     assert isinstance(first, Answer)
     assert isinstance(second, Answer)
     assert np.array_equal(first.value, second.value)
-
-
-def test_attnkit_installed_among_the_libraries_is_hidden(
-    jailed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "site" / "attnkit").mkdir(parents=True)
-    (tmp_path / "site" / "attnkit" / "judge.py").write_text("secret")
-    (tmp_path / "site" / "other.py").write_text("other")
-    shown = jail.library_folders()
-    monkeypatch.setattr(jail, "library_folders", lambda: [*shown, tmp_path / "site"])
-    monkeypatch.setattr(jail, "package_folders", lambda: [tmp_path / "site"])
-    look = (
-        f"import os; print(os.listdir({str(tmp_path / 'site')!r}), os.listdir({str(tmp_path / 'site' / 'attnkit')!r}))"
-    )
-    out = subprocess.run(jail.command(["-c", look]), capture_output=True, text=True).stdout
-    assert "other.py" in out
-    assert "judge" not in out
 
 
 def test_a_machine_without_a_jail_is_told_apart_by_trying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
