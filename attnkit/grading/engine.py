@@ -8,25 +8,25 @@ check uses, supplies the counter-example and the exception's text, which may quo
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from attnkit.grading import seeds
-from attnkit.grading.cells import Cell, Plan, Statement, plan, read_cells
+from attnkit.grading.asking import Worker
+from attnkit.grading.cells import Cell, Plan, plan, read_cells
 from attnkit.grading.notebook import NotANotebook, code_sources
-from attnkit.grading.protocol import Broken, Channel, decode_reply, encode_value, plain
+from attnkit.grading.usage import OutsideMeter
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.feedback import sections
 from attnkit.lab.judge import judge
 from attnkit.lab.lab import PRACTICE_SEED
-from attnkit.lab.outcome import Answer, Failure, Framework, Outcome, Reply
-from attnkit.lab.question import Case, Question
-
-MAX_PRINTED = 2000
+from attnkit.lab.outcome import Framework, Outcome
+from attnkit.lab.question import Question
+from attnkit.lab.resources import judge_resources
+from attnkit.lab.shortcuts import find_shortcuts, not_available
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Graded:
     """One question's result, all of it plain data. `told` is what the student may read, as (kind, text) pairs.
 
     `flags` are for a person to look at, as (kind, text) pairs; they change no points. `variant` holds the parameters
-    of this student's question. `seconds` is how long grading it took: of the machine, so never exported.
+    of this student's question. `seconds` is how long grading it took: of the machine, so never exported. `carried` is
+    the key of the record that it was taken over from, when only another question was graded again ("" otherwise).
+    `measured` are the readings of `usage`: of the machine as well, since no two runs read the same.
     """
 
     question: str
@@ -49,75 +51,8 @@ class Graded:
     flags: tuple[tuple[str, str], ...] = ()
     variant: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-
-
-class Worker:
-    """What `judge` calls: a student's answer in a child of the zygote, a fresh one for each framework."""
-
-    def __init__(self, zygote: Zygote, how: Plan, question: Question) -> None:
-        self.zygote, self.question = zygote, question
-        # Fewer statements each time: the rest of the notebook may be what ends the worker.
-        self.attempts: Sequence[Sequence[Statement]] = how.attempts
-        self.printed = ""
-        self._framework: Framework | None = None
-        self._channel: Channel | None = None
-        self._failure: Failure | None = None
-        self._number = 0
-        self._deadline = 0.0
-
-    def __call__(self, case: Case, framework: Framework) -> Reply:
-        """One call of the answer; always a reply, whatever the child does."""
-        if self._framework != framework and not (self._failure and self._channel is None):
-            self._framework, self._failure = framework, None
-            self._load()
-        if self._failure is not None or self._channel is None:
-            return self._failure or Failure("died")
-        names = [*self.question.argument_names()[: len(case.args)], *case.kwargs]
-        arrays: list[np.ndarray] = []
-        header = {
-            "op": "call",
-            "framework": framework,
-            "args": [encode_value(value, arrays) for value in case.args],
-            "kwargs": {name: encode_value(value, arrays) for name, value in case.kwargs.items()},
-        }
-        return self._ask(self._channel, header, arrays, self._deadline - time.monotonic(), names)
-
-    def close(self) -> None:
-        """End the child."""
-        self._note_output()
-        self.zygote.end_child()
-        self._channel = None
-
-    def _load(self) -> None:
-        """Run the student's statements in a fresh child. `_channel` stays None when the answer cannot be had at all."""
-        while True:
-            self.close()
-            channel = self.zygote.child()
-            source = json.dumps([list(statement) for statement in self.attempts[0]]).encode()
-            header = {"op": "load", "answer": self.question.answer}
-            seconds = self.zygote.limits.load_seconds
-            reply = self._ask(channel, header, [np.frombuffer(source, "u1")], seconds, [])
-            if isinstance(reply, Answer):
-                self._channel, self._failure = channel, None
-                self._deadline = time.monotonic() + self.zygote.limits.seconds
-                return
-            self._failure = reply
-            if len(self.attempts) == 1:
-                return
-            self.attempts = self.attempts[1:]
-
-    def _ask(
-        self, channel: Channel, header: dict[str, Any], arrays: list[np.ndarray], seconds: float, names: list[str]
-    ) -> Reply:
-        self._number += 1
-        try:
-            return decode_reply(channel.ask({"id": self._number, **header}, arrays, seconds), self._number, names)
-        except Broken as broken:
-            return broken.failure
-
-    def _note_output(self) -> None:
-        if self._channel is not None and not self.printed:
-            self.printed = plain(self._channel.output(), MAX_PRINTED)
+    carried: str = ""
+    measured: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_submission(data: bytes) -> list[Cell]:
@@ -137,11 +72,15 @@ def grade_question(zygote: Zygote, question: Question, cells: list[Cell], seed: 
         )
         told = (("note", text), *(("note", note) for note in how.notes))
         return Graded(question.name, 0.0, question.points, kind, "", seed, _no_parts(question), told)
-    outcome, _ = _judged(zygote, how, question, seeds.generator(seed), ("torch", "numpy"))
-    public, printed = None, ""
+    shortcuts = find_shortcuts(how.attempts[0], question.answer, question.forbidden, how.modules)
+    outcome, worker = _judged(zygote, how, question, seeds.generator(seed), ("torch", "numpy"))
+    public, printed = None, worker.loaded  # of the graded run nothing that the calls printed: it may quote inputs
     if not outcome.passed and not _hopeless(outcome):
         practice = np.random.default_rng(PRACTICE_SEED)
-        public, printed = _judged(zygote, how, question, practice, (outcome.framework,))
+        public, worker = _judged(zygote, how, question, practice, (outcome.framework,))
+        printed = worker.printed
+    meter = OutsideMeter(zygote, how, question, seed)
+    outcome = judge_resources(question, outcome, meter)
     return Graded(
         question.name,
         outcome.points,
@@ -150,20 +89,22 @@ def grade_question(zygote: Zygote, question: Question, cells: list[Cell], seed: 
         outcome.framework,
         seed,
         tuple((part, outcome.worth[part], passed) for part, passed in outcome.parts.items()),
-        tuple(_told(outcome, public, printed, how)),
+        (*not_available(shortcuts), *_told(outcome, public, printed, how)),
         _plain_outcome(outcome),
+        flags=tuple((one.kind, one.flag()) for one in shortcuts),
+        measured=tuple(meter.readings),
     )
 
 
 def _judged(
     zygote: Zygote, how: Plan, question: Question, rng: np.random.Generator, frameworks: tuple[Framework, ...]
-) -> tuple[Outcome, str]:
+) -> tuple[Outcome, Worker]:
     worker = Worker(zygote, how, question)
     try:
         outcome = judge(question, worker, question.cases(rng), frameworks)
     finally:
         worker.close()
-    return outcome, worker.printed
+    return outcome, worker
 
 
 def _hopeless(outcome: Outcome) -> bool:
@@ -200,6 +141,7 @@ def _told(outcome: Outcome, public: Outcome | None, printed: str, how: Plan) -> 
     # explanation is that of the example which the student sees.
     explained = public if public and not public.passed and outcome.mistake is None else outcome
     told += [pair for pair in sections(explained) if pair[0] in ("mistake", "read")]
+    told += [pair for pair in sections(outcome) if pair[0] in ("resource", "table")]
     told += [("note", note) for note in (*outcome.notes, *how.notes)]
     if printed:
         told.append(("printed", printed))

@@ -7,20 +7,23 @@ A worker's reply can become an `Answer` (arrays) or a `Failure`, and nothing els
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from attnkit.grading import wire
+from attnkit.lab.objects import Order, Ref
 from attnkit.lab.outcome import Answer, Failure, FailureKind, Reply
 
 MAX_OUTPUT = 64 * 1024
 MAX_TEXT = 600
+MAX_PRINTED = 2000
 _CHUNK = 1 << 16
 # What a worker may say of its own answer. "died" and "timeout" are for the parent to tell.
 _KINDS: dict[str, FailureKind] = {
@@ -29,6 +32,10 @@ _KINDS: dict[str, FailureKind] = {
     "malformed": "malformed",
     "missing": "missing",
 }
+
+
+# ECMA-48: a command begins with ESC [ or ESC ]; the latter (titles, links) end with BEL or ESC \\.
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]")
 
 
 class Broken(Exception):
@@ -47,16 +54,27 @@ class Channel:
         self._parser = wire.Parser()
         self._broken: Failure | None = None
         self.printed = bytearray()
+        self.cut = False  # whether more was printed than is kept
         for descriptor in (requests, replies, output):
             os.set_blocking(descriptor, False)
 
     def ask(self, header: dict[str, Any], arrays: list[np.ndarray], seconds: float) -> wire.Frame:
-        """Send a request and wait for its reply, both within `seconds`. Raises `Broken`, then and for ever after."""
+        """Send a request and wait for its reply, both within `seconds`. Raises `Broken`, then and for ever after.
+
+        Raises `ValueError` for a request that does not fit the wire: that is a question's doing, not the worker's.
+        """
         if self._broken is not None:
             raise Broken(self._broken)
         try:
+            message = wire.pack(header, arrays)
+        except wire.Malformed as error:
+            raise ValueError(
+                f"arrays: a case comes to {error}; it should be at most {wire.MAX_ARRAYS} arrays of "
+                f"{wire.MAX_BYTES >> 20} MiB together, {wire.MAX_HEADER} bytes of names and texts"
+            ) from None
+        try:
             self._refuse_early_bytes()
-            return self._exchange(wire.pack(header, arrays), time.monotonic() + seconds)
+            return self._exchange(message, time.monotonic() + seconds)
         except wire.Malformed as error:
             self._broken = Failure("malformed", f"The worker sent {error}.")
         except Broken as error:
@@ -64,10 +82,15 @@ class Channel:
         raise Broken(self._broken)
 
     def output(self) -> str:
-        """What the child has printed so far, up to a cap."""
-        while self._output >= 0 and len(self.printed) < MAX_OUTPUT and (data := self._read(self._output)):
-            self.printed += data[: MAX_OUTPUT - len(self.printed)]
-        return self.printed.decode("utf-8", "replace")
+        """What the child has printed so far (standard output and error), up to a cap; it says when it is cut."""
+        while self._output >= 0 and not self.cut and (data := self._read(self._output)):
+            self._keep(data)
+        return printed_text(bytes(self.printed), self.cut)
+
+    def _keep(self, data: bytes) -> None:
+        room = MAX_OUTPUT - len(self.printed)
+        self.printed += data[: max(0, room)]
+        self.cut = self.cut or len(data) > room
 
     def close(self) -> None:
         """Close the pipes; a child that still writes gets an error."""
@@ -131,11 +154,45 @@ class Channel:
             with contextlib.suppress(OSError):
                 os.close(self._output)
             self._output = -1
-        self.printed += data[: max(0, MAX_OUTPUT - len(self.printed))]
+        self._keep(data)
+
+
+def encode_code(
+    statements: Iterable[Sequence[Any]], modules: Mapping[str, str] | None = None, forbidden: Iterable[str] = ()
+) -> np.ndarray:
+    """What to load, as the one array of a `load` request: too long for a header.
+
+    `statements` are (cell, line, text, own) as in `cells.Statement`; `modules` sources by the name that imports them;
+    `forbidden` the full names of what the worker takes away.
+    """
+    given = {"statements": list(map(list, statements)), "modules": dict(modules or {}), "forbidden": list(forbidden)}
+    return np.frombuffer(json.dumps(given).encode(), "u1")
+
+
+def encode_order(order: Order, arrays: list[np.ndarray]) -> dict[str, Any]:
+    """`order` for a request's header; its arrays are appended to `arrays`."""
+    weights = {}
+    for name, value in order.weights.items():
+        weights[name] = len(arrays)
+        arrays.append(value)
+    return {
+        "do": order.do,
+        "on": order.on,
+        "keep": list(order.keep) if isinstance(order.keep, tuple) else order.keep,
+        "name": order.name,
+        "args": [encode_value(value, arrays) for value in order.args],
+        "kwargs": {name: encode_value(value, arrays) for name, value in order.kwargs.items()},
+        "weights": weights,
+        "wrt": list(order.wrt),
+        "of": list(order.of),
+        "cotangent": encode_value(order.cotangent, arrays),
+    }
 
 
 def encode_value(value: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
-    """`value` (array, number, bool, string, None, or a tuple of these) as a spec; its arrays are appended."""
+    """`value` (array, number, bool, string, None, a held object or a tuple of these) as a spec; arrays are appended."""
+    if isinstance(value, Ref):
+        return {"held": value.key}
     if value is None:
         return {"none": 0}
     if isinstance(value, str):
@@ -180,6 +237,19 @@ def plain(text: str, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def printed_text(data: bytes, cut: bool = False, limit: int = MAX_PRINTED) -> str:
+    """What a student's code printed, as a terminal would show it in black and white, cut to `limit` characters.
+
+    Colours and other terminal commands are left out; a carriage return writes over its line, as progress bars do.
+    """
+    text = _TERMINAL.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n").expandtabs(8)
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
+    text = plain("\n".join(lines), MAX_OUTPUT)
+    if not cut and len(text) <= limit:
+        return text
+    return text[:limit].rstrip() + "\n(the rest of what it printed is cut)"
+
+
 def _decode_value(spec: Any, arrays: list[np.ndarray], depth: int) -> Any:
     if not isinstance(spec, dict) or len(spec) != 1:
         raise wire.Malformed("a value in no known form")
@@ -193,4 +263,4 @@ def _decode_value(spec: Any, arrays: list[np.ndarray], depth: int) -> Any:
         return array
     if array.ndim:
         raise wire.Malformed("a number that is an array")
-    return array.item()
+    return float(array)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnkit.grading import wire
-from attnkit.grading.protocol import Broken, Channel
+from attnkit.grading.protocol import Broken, Channel, printed_text
 
 
 class Child:
@@ -107,3 +107,20 @@ def test_endless_output_is_drained_and_capped(child: Child) -> None:
     assert outcome(child, 5.0) == "reply"
     assert stop.is_set()
     assert len(child.channel.printed) == 64 * 1024
+    assert child.channel.output().endswith("spam\n(the rest of what it printed is cut)")
+
+
+def test_output_is_whole_when_it_fits_and_says_when_it_is_cut(child: Child) -> None:
+    os.write(child.output, b"a" * 1999)
+    assert child.channel.output() == "a" * 1999
+    os.write(child.output, b"bc")
+    assert child.channel.output() == "a" * 1999 + "b\n(the rest of what it printed is cut)"
+
+
+def test_output_is_shown_as_a_terminal_shows_it_without_its_commands() -> None:
+    progress = (
+        b"  0%|   |\r 50%|#  |\r100%|## |\nred \x1b[31;1mletters\x1b[0m\x1b]0;title\x07 \x1b[2Jend\x07\x00\tx\r\nlast"
+    )
+    assert printed_text(progress) == "100%|## |\nred letters end         x\nlast"
+    assert printed_text("é\u202eabc".encode() + b"\xff") == "é abc�"
+    assert printed_text(b"at 0x7f00aa11bb22") == printed_text(b"at 0x7f99887766aa")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from attnkit.grading import seeds
-from attnkit.grading.batch import Row
 from attnkit.grading.engine import Graded, grade_question, read_submission
 from attnkit.grading.errors import GradingError
 from attnkit.grading.feedback import feedback_page
 from attnkit.grading.identity import Student
 from attnkit.grading.ledger import Record
+from attnkit.grading.standing import Asked, Class, Mark, Standing
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import load_lab
 from tests.grading.conftest import notebook_bytes
@@ -73,8 +73,8 @@ def test_an_answer_that_only_fails_on_secret_inputs_is_told_so(zygote: Zygote) -
     rng = np.random.default_rng(0)
     known = [repr(case.args[0].tolist()) for case in LAB.questions["softmax"].cases(rng)]
     source = (
-        f"import torch\nknown = {known!r}\ndef softmax(x):\n"
-        "    return torch.softmax(x, -1) if repr(x.tolist()) in known else x"
+        f"known = {known!r}\n{RIGHT_TORCH['softmax'].replace('softmax', 'right')}\ndef softmax(x):\n"
+        "    return right(x) if repr(x.tolist()) in known else x"
     )
     result = graded(zygote, source)
     assert result.points == 0
@@ -104,8 +104,23 @@ def test_what_is_returned_is_named_kindly(zygote: Zygote) -> None:
         assert any(word in text for _, text in graded(zygote, f"def softmax(x):\n    {source}").told)
 
 
+def test_what_is_printed_is_shown_and_a_right_answers_too_when_it_quotes_no_input(zygote: Zygote) -> None:
+    noisy = "import sys\nprint('on the way', end='')\nsys.stderr.write('\\x1b[31merror\\x1b[0m\\n')\n"
+    right = RIGHT_TORCH["softmax"].replace("(x):\n", "(x):\n    print('secret', x)\n", 1)
+    result = graded(zygote, noisy + right)
+    assert result.points == 3
+    assert dict(result.told)["printed"] == "on the wayerror"
+    result = graded(zygote, noisy + "def softmax(x):\n    print('in a call', end='')\n    return x")
+    assert dict(result.told)["printed"].startswith("on the wayerror\nin a call")
+    result = graded(zygote, "def softmax(x):\n    print('many ' * 1000)\n    return x")
+    assert dict(result.told)["printed"].endswith("(the rest of what it printed is cut)")
+    result = graded(zygote, "import os\nos.write(2, b'last words')\ndef softmax(x):\n    os._exit(1)")
+    assert dict(result.told)["printed"] == "last words"
+
+
 def test_an_answer_that_writes_into_its_input_keeps_its_points_and_is_told(zygote: Zygote) -> None:
-    source = "import torch\ndef softmax(x):\n    y = torch.softmax(x, -1)\n    x += 1\n    return y"
+    right = RIGHT_TORCH["softmax"].replace("softmax", "right")
+    source = f"{right}\ndef softmax(x):\n    y = right(x)\n    x += 1\n    return y"
     result = graded(zygote, source)
     assert result.points == 3
     assert any("changes its input (x)" in text for _, text in result.told)
@@ -113,7 +128,10 @@ def test_an_answer_that_writes_into_its_input_keeps_its_points_and_is_told(zygot
 
 def page(*answers: Graded, name: str = "Jane Doe", isolation: str = "jail") -> str:
     record = Record("k", "attention", "1", 1, "a.ipynb", "0", isolation, "graded", "", answers)
-    return feedback_page(Row(Student("1", name), record, "graded"), LAB, isolation)
+    marks = tuple(Mark(one.question, one.points, one.max_points, one.status, one) for one in answers)
+    asked = tuple(Asked(one.name, one.points, one.doc) for one in LAB.questions.values())
+    standing = Standing(Student("1", name), "graded", record, marks, (record,))
+    return feedback_page(standing, Class("attention", LAB.title, asked, (standing,), (), isolation))
 
 
 def test_the_page_runs_no_script_and_asks_for_nothing(zygote: Zygote) -> None:
