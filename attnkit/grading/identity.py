@@ -25,7 +25,7 @@ _CANVAS = re.compile(
 )
 _ANONYMOUS = re.compile(r"(?P<late>LATE_)?anon_(?P<number>\w+?)_(?P<upload>\d+)_(?P<file>.+)")
 _AGAIN = re.compile(r"-(\d{1,3})(?:\.\w+)?$")
-COLUMNS = ("id", "name", "moodle", "canvas", "login", "email")
+COLUMNS = ("id", "name", "moodle", "canvas", "login", "email", "extension")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class Student:
-    """A student as the grades name them. `listed` says whether the roster has them (True without a roster)."""
+    """A student as the grades name them. `listed` says whether the roster has them (True without a roster).
+
+    The others are the roster's columns, "" where it has none: exports for the system that gave them need them.
+    """
 
     id: str
     name: str
     listed: bool = True
+    moodle: str = ""
+    canvas: str = ""
+    login: str = ""
+    email: str = ""
+    extension: str = ""
 
 
 def claim_of(parts: tuple[str, ...]) -> Claim:
@@ -78,7 +86,8 @@ def claim_of(parts: tuple[str, ...]) -> Claim:
 class Roster:
     """The students of a course, from a CSV file with a header.
 
-    Columns: `id` and `name` (needed); `moodle` (participant number), `canvas` (user number), `login`, `email`.
+    Columns: `id` and `name` (needed); `moodle` (participant number), `canvas` (user number), `login`, `email`,
+    `extension` (a later deadline of this student's, or how much later: `2 days`).
     """
 
     def __init__(self, rows: Iterable[dict[str, str]]) -> None:
@@ -86,7 +95,8 @@ class Roster:
         self._by_number: dict[tuple[str, str], Student] = {}
         self._by_word: dict[str, set[Student]] = {}
         for row in rows:
-            student = Student(row["id"], row["name"] or row["id"])
+            others = (row.get(column, "") for column in COLUMNS[2:])
+            student = Student(row["id"], row["name"] or row["id"], True, *others)
             self.students.append(student)
             for scheme in ("moodle", "canvas"):
                 if row.get(scheme):

@@ -1,8 +1,9 @@
 """Finds what was handed in: notebooks in folders and in zips as Moodle and Canvas export them; who each is from.
 
 Nothing is passed over in silence: what is not graded becomes a `Problem`, and so does each choice between files.
-Of several files of one student the one with the highest attempt counts (Canvas appends -1, -2, ... to it), then the
+Of several files of one student the one with the highest attempt is last (Canvas appends -1, -2, ... to it), then the
 one with the highest upload number, then the last by path; one that cannot be read never displaces one that can.
+The last one is taken, or all that can be read, in that order.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Found:
 
 @dataclass
 class Intake:
-    """What was found: one file a student, sorted by student, and the problems."""
+    """What was found: the files that are graded, sorted by student and the last of each last, and the problems."""
 
     submissions: list[Found]
     problems: list[Problem]
@@ -59,10 +60,12 @@ def take_in(
     skip: tuple[Path, ...] = (),
     max_bytes: int = MAX_NOTEBOOK,
     readable: Callable[[bytes], str] = lambda data: "",
+    every: bool = False,
 ) -> Intake:
     """Look through `source` (folder, zip or notebook), leaving out the paths in `skip`.
 
-    `readable` says why a file's bytes are no notebook, or "". Raises `GradingError` when `source` does not exist.
+    `readable` says why a file's bytes are no notebook, or "". `every` takes all files of a student that can be read
+    instead of the last. Raises `GradingError` when `source` does not exist.
     """
     if not source.exists():
         raise GradingError(f"DIR: there is nothing at {source}; it should be a folder, a zip file or a notebook.")
@@ -72,7 +75,7 @@ def take_in(
         problems += _about_name(one, roster)
     chosen = []
     for student in sorted({one.student for one in found}, key=lambda s: (s.id, s.name)):
-        chosen.append(_choose([one for one in found if one.student == student], readable, problems))
+        chosen += _choose([one for one in found if one.student == student], readable, problems, every)
     handed_in = {one.student.id for one in chosen}
     missing = [one for one in roster.students if one.id not in handed_in] if roster else []
     problems += [Problem("", one.id, "nothing handed in", f"{one.name} is in the roster") for one in missing]
@@ -110,21 +113,25 @@ def _about_name(found: Found, roster: Roster | None) -> list[Problem]:
     return []
 
 
-def _choose(files: list[Found], readable: Callable[[bytes], str], problems: list[Problem]) -> Found:
-    """The one file of a student that counts, with the reason why it cannot be read if none can."""
+def _choose(files: list[Found], readable: Callable[[bytes], str], problems: list[Problem], every: bool) -> list[Found]:
+    """The files of a student that are graded; one with the reason why it cannot be read if none can."""
     files = sorted(files, key=lambda one: (one.claim.order, one.where))
     checked = [_checked(one, readable) for one in files]
     good = [one for one in checked if not one.why_not]
     # A file that is no notebook at all (a PDF beside it) is no second submission.
     notebooks = [one for one in checked if one.where.lower().endswith(".ipynb")]
-    best = good[-1] if good else (notebooks or checked)[-1]
+    last = good[-1] if good else (notebooks or checked)[-1]
     for one in checked:
-        if one is not best and one in good:
-            message = f"a second file of the same student; {best.where} is later and counts"
-            problems.append(Problem(one.where, one.student.id, "not counted", message))
+        if one is not last and one in good:
+            kind, message = (
+                ("another attempt", f"graded too; {last.where} is later, and the better one counts")
+                if every
+                else ("not counted", f"a second file of the same student; {last.where} is later and counts")
+            )
+            problems.append(Problem(one.where, one.student.id, kind, message))
         elif one.why_not:
             problems.append(Problem(one.where, one.student.id, "unreadable", one.why_not))
-    return best
+    return good if every and good else [last]
 
 
 def _checked(found: Found, readable: Callable[[bytes], str]) -> Found:

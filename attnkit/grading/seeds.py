@@ -14,10 +14,14 @@ import numpy as np
 from attnkit.grading.errors import GradingError
 
 KEY_BYTES = 32
+KEY = "course.key"  # beside the ledger
 
 
 def course_key(path: Path) -> bytes:
-    """The course key in the file `path`, made on first use, readable by its owner only."""
+    """The course key in the file `path`, made on first use, readable by its owner only.
+
+    Raises `GradingError` when the file holds something else.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -30,6 +34,11 @@ def course_key(path: Path) -> bytes:
             pass
         finally:
             temporary.unlink()
+    return read_key(path)
+
+
+def read_key(path: Path) -> bytes:
+    """The course key in the file `path`. Raises `GradingError` when it holds none."""
     text = path.read_text("ascii", errors="replace").strip()
     try:
         key = bytes.fromhex(text)
@@ -38,6 +47,13 @@ def course_key(path: Path) -> bytes:
     if len(key) < KEY_BYTES:
         raise GradingError(f"The course key {path} should hold {2 * KEY_BYTES} hexadecimal digits; it does not.")
     return key
+
+
+def who_else_reads(path: Path) -> str:
+    """Who beside its owner may read the key, in words; "" when nobody may."""
+    mode = path.stat().st_mode
+    others = [name for name, bits in (("its group", 0o070), ("everybody on this machine", 0o007)) if mode & bits]
+    return " and ".join(others)
 
 
 def seed(key: bytes, lab: str, question: str, student: str, attempt: int) -> str:

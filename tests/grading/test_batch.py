@@ -10,31 +10,30 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from attnkit.cli import build_app
-from attnkit.grading import commands
-from attnkit.grading.batch import Batch, Row
-from attnkit.grading.engine import Graded
+from attnkit.grading import command_runs, job
+from attnkit.grading.batch import Batch
 from attnkit.grading.errors import GradingError
+from attnkit.grading.exports.per_question import grades_csv
 from attnkit.grading.identity import Student, read_roster
-from attnkit.grading.ledger import Ledger, Record, key_of
+from attnkit.grading.intake import take_in
+from attnkit.grading.ledger import Ledger, key_of
+from attnkit.grading.receipt import read_receipt, write_receipts
+from attnkit.grading.repeat import repeat
 from attnkit.grading.reports import page_name, write_reports
+from attnkit.grading.seeds import course_key
+from attnkit.grading.standing import Class, Standing
 from attnkit.lab.bank import load_lab
+from tests.grading.ledgers import exports
 from tests.redteam.corpus import corpus, honest, make_class, mistaken
 
 LAB = load_lab("attention")
 GRADE = [sys.executable, "-c", "import typer; from attnkit.grading.commands import grade; typer.run(grade)"]
-
-
-def exports(out: Path) -> dict[str, bytes]:
-    """Every exported file's bytes, the ledger and the key left out."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.suffix in (".csv", ".html")]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +103,24 @@ def test_a_rerun_grades_nothing_and_writes_the_same(small: Path, tmp_path: Path)
     shutil.copytree(small / "out", tmp_path / "out")
     results = Batch(small / "in", LAB, tmp_path / "out").run()
     assert (results.graded, results.skipped) == (0, 15)
-    write_reports(results, LAB, tmp_path / "out")
+    write_reports(results.found, tmp_path / "out")
+    write_receipts(results.found, tmp_path / "out", course_key(tmp_path / "out" / "course.key"))
     assert exports(tmp_path / "out") == exports(small / "out")
+
+
+@pytest.mark.slow
+def test_receipts_repeat_real_grades_bit_for_bit(small: Path, tmp_path: Path) -> None:
+    """Of right answers and of mistaken ones, each in a jail of its own."""
+    files = {found.where: found for found in take_in(small / "in").submissions}
+    file, repeated = tmp_path / "a.ipynb", set()
+    for path in sorted((small / "out" / "receipts").glob("*.json")):
+        receipt = read_receipt(path)
+        file.write_bytes(files[receipt.body["source"]].read())
+        points = sum(answer["points"] for answer in receipt.body["answers"].values())
+        if points not in repeated:
+            assert repeat(receipt, file, LAB, "jail") == []
+            repeated.add(points)
+    assert len(repeated) > 1
 
 
 def test_a_changed_file_is_graded_again_and_a_roster_adds_who_is_missing(small: Path, tmp_path: Path) -> None:
@@ -127,7 +142,7 @@ def test_a_changed_file_is_graded_again_and_a_roster_adds_who_is_missing(small: 
 def test_without_a_jail_it_refuses_unless_told_and_then_every_result_says_so(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "why_no_jail", lambda: "bubblewrap is not installed")
+    monkeypatch.setattr(command_runs, "why_no_jail", lambda: "bubblewrap is not installed")
     source = next(path for path in (small / "in").rglob("attention.ipynb"))
     shutil.copy(source, tmp_path / "a.ipynb")
     arguments = ["grade", str(tmp_path / "a.ipynb"), "--lab", "attention", "--out", str(tmp_path / "out")]
@@ -147,7 +162,7 @@ def test_without_a_jail_it_refuses_unless_told_and_then_every_result_says_so(
     [
         (["nowhere", "--lab", "attention"], "nothing at"),
         ([".", "--lab", "no-such-lab"], "should be one of: attention"),
-        ([".", "--lab", "attention", "--isolation", "hope"], "jail or none"),
+        ([".", "--lab", "attention", "--isolation", "hope"], "jail, uid"),
         ([".", "--lab", "attention", "--roster", "nowhere.csv"], "--roster"),
     ],
 )
@@ -163,46 +178,20 @@ def test_an_error_of_the_grader_costs_one_student_their_row_only(
     """Nobody is skipped for good either: the next run grades them."""
     shutil.copy(next(path for path in (small / "in").rglob("attention.ipynb")), tmp_path / "a.ipynb")
     batch = Batch(tmp_path / "a.ipynb", LAB, tmp_path / "out")
-    real = Batch._record
-    monkeypatch.setattr(Batch, "_record", lambda *_: 1 / 0)
-    broken = batch.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "grade_question", lambda *_: 1 / 0)
+        broken = batch.run()
     assert [problem.kind for problem in broken.problems if problem.kind == "grader error"] == ["grader error"]
     assert broken.rows[0].record is None
-    monkeypatch.setattr(Batch, "_record", real)
     mended = batch.run()
     assert mended.rows[0].status == "graded"
     assert not [problem for problem in mended.problems if problem.kind == "grader error"]
-
-
-def record(key: str = "k", *answers: Graded) -> Record:
-    return Record(key, "attention", "1", 1, "a.ipynb", "0", "jail", "graded", "", answers)
-
-
-def test_the_ledger_keeps_a_record_whole(tmp_path: Path) -> None:
-    answer = Graded(
-        "softmax", 2.0, 3.0, "partial", "torch", "ab", (("ordinary", 1.0, True),), (("note", "é"),), {"a": 1}
-    )
-    ledger = Ledger(tmp_path / "ledger.db")
-    ledger.write(record("k", answer))
-    assert ledger.read("k") == record("k", answer)
-    assert ledger.read("other") is None
-    with pytest.raises(sqlite3.Error):  # the second answer breaks the key: then the first is not kept either
-        ledger.write(record("l", answer, answer))
-    assert not ledger.has("l")
-    ledger.write(replace(record("k"), source="other.ipynb"))  # the first of two stays
-    assert ledger.read("k") == record("k", answer)
-    ledger.close()
 
 
 def test_a_ledger_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database" * 100)
     with pytest.raises(GradingError, match="cannot be used"):
         Ledger(tmp_path / "text.db")
-    database = sqlite3.connect(tmp_path / "new.db")
-    database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(GradingError, match="schema 99"):
-        Ledger(tmp_path / "new.db")
 
 
 def test_keys_tell_everything_apart() -> None:
@@ -214,11 +203,9 @@ def test_names_from_outside_are_tame_in_files_and_spreadsheets(tmp_path: Path) -
     pages = [page_name(name) for name in names]
     assert len(set(pages)) == len(names)
     assert all("/" not in page and not page.startswith(".") and len(page) < 90 for page in pages)
-    from attnkit.grading.batch import Results
-    from attnkit.grading.reports import grades_csv
-
-    table = grades_csv(Results([Row(Student("=1+1", "@evil"), None, "nothing handed in")], [], "jail"), LAB)
-    assert table.splitlines()[1].startswith("'=1+1,'@evil,0,0,0,0,10,jail,")
+    people = (Standing(Student("=1+1", "@evil"), "nothing handed in"),)
+    table = grades_csv(Class("tiny", "Tiny", (), people, (), "jail"))
+    assert table.splitlines()[1].startswith("'=1+1,'@evil,")
 
 
 def test_the_trusted_process_stays_small_and_without_torch(small: Path, tmp_path: Path) -> None:
