@@ -1,4 +1,7 @@
-"""`attnkit lab | grade | bench | kernels | book`: each command lives in its own room; this is the front door."""
+"""`attnkit grade | report | export | mark | lab | bench | kernels | book`: each command lives in its own room.
+
+This is the front door. A room is opened when its command is called, so that `attnkit --help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ import sys
 # command: (where it lives, what it does, the extra that installs what it needs)
 COMMANDS = {
     "grade": ("attnkit.grading.commands:grade", "Grade a folder of submissions.", "grade"),
+    "report": ("attnkit.grading.report_commands:report", "Write a class's report and feedback again.", "grade"),
+    "export": ("attnkit.grading.report_commands:export", "Write grades for Canvas, Moodle, or as CSV.", "grade"),
+    "mark": ("attnkit.grading.mark_commands:app", "Mark answers in words, and change points.", "grade"),
+    "gradescope": ("attnkit.grading.adapters.gradescope:gradescope", "Write an autograder for Gradescope.", "grade"),
     "bench": ("attnkit.bench.commands:bench", "Measure speed and memory beside a peer, in one run.", "grade"),
     "kernels": ("attnkit.kernels.commands:kernels", "What the fused kernels ask of a chip.", "grade"),
-    "lab": ("attnkit.authoring.lab_commands:app", "Build the student notebooks of the labs.", "book"),
+    "lab": ("attnkit.authoring.lab_commands:app", "Write, build, verify and hand out labs.", "book"),
     "book": ("attnkit.authoring.book_commands:app", "Execute and build the book and its notebook twins.", "book"),
 }
 
@@ -36,19 +43,43 @@ def _load(place: str, extra: str):
 def build_app():
     """The typer application with every command mounted."""
     import typer
+    from typer.core import TyperGroup
+
+    class Doors(TyperGroup):
+        """Lists every command by its line in the table and loads the one that is called."""
+
+        def resolve_command(self, ctx, args):
+            name, _, rest = super().resolve_command(ctx, args)  # ends where there is no such command
+            return name, _opened(str(name)), rest
 
     app = typer.Typer(
+        cls=Doors,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="Build the book and the labs, grade a class, measure attention.",
     )
-    for name, (place, text, extra) in COMMANDS.items():
-        command = _load(place, extra)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, help=text)
-        else:
-            app.command(name)(command)
+    for name, (_, text, _) in COMMANDS.items():
+        app.command(name, help=text)(_closed)
     return app
+
+
+def _closed() -> None:
+    """Stands for a command in the list until it is called."""
+
+
+def _opened(name: str):
+    """The command called `name`, as click has it."""
+    import typer
+
+    place, text, extra = COMMANDS[name]
+    command = _load(place, extra)
+    if isinstance(command, typer.Typer):
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.add_typer(command, name=name, help=text)
+        return typer.main.get_group(app).commands[name]
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command(name)(command)
+    return typer.main.get_command(app)
 
 
 def main() -> None:

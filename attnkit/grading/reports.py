@@ -1,80 +1,53 @@
-"""What a batch leaves on disk, all of it read from the ledger: grades.csv, problems.csv, feedback/*.html.
+"""What a class gets on disk, all of it read from the ledger: grades.csv, problems.csv, feedback/*.html, report.html.
 
-The same results always give the same bytes: no times, no machine, no order that depends on who finished first.
+Equal ledgers give equal bytes in all but report.html, which also says how long the machine took.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from attnkit.grading.batch import Results, Row
+from attnkit.grading.class_report import report_page
+from attnkit.grading.exports.per_question import grades_csv, problems_csv
 from attnkit.grading.feedback import feedback_page
-from attnkit.lab.bank import LabSpec
+from attnkit.grading.links import Links
+from attnkit.grading.similarity import Pair
+from attnkit.grading.standing import Class
+
+__all__ = ["page_name", "put_file", "write_reports"]
+
+_NO_LINKS = Links()
 
 
-def write_reports(results: Results, spec: LabSpec, out: Path) -> None:
-    """Write the tables and a page a student below `out`; pages of students who are gone are removed."""
-    _write(out / "grades.csv", grades_csv(results, spec))
-    _write(out / "problems.csv", problems_csv(results))
+def write_reports(found: Class, out: Path, links: Links = _NO_LINKS, similar: Sequence[Pair] | None = None) -> None:
+    """Write the tables, the class report and a page a student below `out`; pages of students who are gone go."""
+    put_file(out / "grades.csv", grades_csv(found))
+    put_file(out / "problems.csv", problems_csv(found))
+    put_file(out / "report.html", report_page(found, links, similar))
     folder = out / "feedback"
     folder.mkdir(exist_ok=True)
-    pages = {page_name(row.student.id): feedback_page(row, spec, results.isolation) for row in results.rows}
+    pages = {page_name(one.student.id): feedback_page(one, found, links) for one in found.standings}
     for name, page in pages.items():
-        _write(folder / name, page)
+        put_file(folder / name, page)
     for stale in folder.glob("*.html"):
         if stale.name not in pages:
             stale.unlink()
 
 
-def grades_csv(results: Results, spec: LabSpec) -> str:
-    """One line a student: id, name, points of each question, total, out of, isolation, status, attempt, file."""
-    head = ["student_id", "name", *spec.questions, "total", "out_of", "isolation", "status", "attempt", "file"]
-    return _table(head, [_line(row, spec, results.isolation) for row in results.rows])
+def page_name(name: str, ending: str = ".html") -> str:
+    """A file name for a student or question: as it is where that is plain, else made plain and told apart by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]
+    if plain != name or not plain:
+        plain = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain}{ending}"
 
 
-def _line(row: Row, spec: LabSpec, isolation: str) -> list[str]:
-    record = row.record
-    earned = {answer.question: answer.points for answer in record.answers} if record else {}
-    return [
-        *(_text(row.student.id), _text(row.student.name)),
-        *(f"{earned.get(name, 0.0):g}" for name in spec.questions),
-        *(f"{sum(earned.values()):g}", f"{spec.max_points:g}", isolation, row.status),
-        *((str(record.attempt), _text(record.source)) if record else ("", "")),
-    ]
-
-
-def problems_csv(results: Results) -> str:
-    """One line a problem: file, student, kind, what it is."""
-    lines = [[_text(p.where), _text(p.student), p.kind, _text(p.message)] for p in results.problems]
-    return _table(["file", "student_id", "kind", "message"], lines)
-
-
-def page_name(student: str) -> str:
-    """A file name for a student's page: the id where it is plain, else made plain and told apart by a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", student)[:60]
-    if plain != student or not plain:
-        plain = f"{plain}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
-    return f"{plain}.html"
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *lines])
-    return text.getvalue()
-
-
-def _text(value: str) -> str:
-    """A spreadsheet runs a cell that starts like a formula; names come from file names, so from anybody."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, however the process ends."""
+def put_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, however the process ends."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, "utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)

@@ -36,6 +36,7 @@ for (const address of job.addresses) {
       if (response.status() >= 400) report.errors.push(`${response.status()}: ${response.url()}`);
     });
     await page.addInitScript((mode) => { localStorage.setItem("mode", mode); localStorage.setItem("theme", mode); }, view.theme);
+    await page.emulateMedia({ colorScheme: view.theme }); // for pages that follow the reader's own setting
     await page.setViewportSize({ width: view.width, height: 900 });
     await page.goto(address, { waitUntil: "load" });
     await page.evaluate(async () => {
