@@ -139,7 +139,11 @@ MISTAKES = {
         "    return e / e.sum(-1, keepdim=True)\n",
         2,
     ),
-    "wrong axis": ("softmax", "import torch\ndef softmax(x):\n    return torch.softmax(x, dim=0)\n", 0),
+    "wrong axis": (
+        "softmax",
+        "import torch\ndef softmax(x):\n    return torch.exp(x - torch.logsumexp(x, 0))\n",
+        0,
+    ),
     "no scaling": (
         "attention",
         "import torch\ndef attention(query, key, value):\n"

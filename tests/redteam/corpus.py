@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import stat
+import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import attnkit
 from tests.redteam.answers import MISTAKES, RIGHT_EINSUM, RIGHT_LOOPS, RIGHT_NUMPY, RIGHT_TORCH
 from tests.redteam.hostile import HOSTILE
+from tests.redteam.insiders import INSIDERS, PATIENCE
+from tests.redteam.sabotage import SABOTAGE, SLOW_SABOTAGE, code
+from tests.redteam.tricks import TRICKS
 
 QUESTIONS = ("softmax", "attention", "masked_attention")
 WORTH = {"softmax": 3.0, "attention": 3.0, "masked_attention": 4.0}
@@ -32,6 +37,7 @@ class Entry:
     """A student of the class. `write` puts the file or files into the folder that it is given.
 
     `deserved` are points by question. `problem` is the kind of problem that must be listed, `status` the row's.
+    One that is `hopeless` never answers, however long one waits; where `ordered`, the order of the cells matters.
     """
 
     name: str
@@ -42,6 +48,8 @@ class Entry:
     status: str = "graded"
     problem: str = ""
     number: str = field(default="")
+    hopeless: bool = False
+    ordered: bool = False
 
     @property
     def total(self) -> float:
@@ -57,11 +65,6 @@ def notebook(answers: dict[str, str]) -> Notebook:
             if question in answers and f"# question: {question}\n" in "".join(cell["source"]):
                 cell["source"] = f"# question: {question}\n{answers[question].lstrip()}"
     return made
-
-
-def code(source: str) -> dict[str, Any]:
-    """A code cell."""
-    return {"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None}
 
 
 def answer_cells(made: Notebook) -> list[dict[str, Any]]:
@@ -159,11 +162,35 @@ def mistaken() -> list[Entry]:
 
 
 def hostile() -> list[Entry]:
-    """Attacks in the softmax cell; the other two answers are right and keep their points."""
-    return [
+    """Attacks in the softmax cell, with the other two answers right, and attacks by a whole notebook."""
+    attacks = {**HOSTILE, **INSIDERS, **TRICKS, **PATIENCE}
+    made = [
         Entry(name, why, _all(softmax=points), _file(notebook({**RIGHT_TORCH, "softmax": source})), "hostile")
-        for name, (source, points, why) in HOSTILE.items()
+        for name, (source, points, why) in attacks.items()
     ]
+    made = [replace(entry, hopeless=entry.name in _NEVER or entry.name in PATIENCE) for entry in made]
+    for name, (change, points, why, ordered) in (SABOTAGE | SLOW_SABOTAGE).items():
+        book = notebook({**RIGHT_TORCH, "softmax": RIGHT_NUMPY["softmax"]})
+        change(book)
+        slow = name in SLOW_SABOTAGE
+        made.append(Entry(name, why, _all(**points), _file(book), "hostile", hopeless=slow, ordered=ordered))
+    return made
+
+
+# Of the attacks in hostile.py those that only end when their time is up.
+_NEVER = ("infinite loop", "sleeps for ever", "prints gigabytes", "stops the zygote")
+
+
+def mangled(entry: Entry, seed: int = 0) -> Entry:
+    """The same notebook without any metadata, ids or outputs, its cells shuffled where their order does not matter."""
+    with tempfile.TemporaryDirectory() as place:
+        entry.write(Path(place))
+        book = json.loads((Path(place) / "attention.ipynb").read_bytes())
+    cells = [{"cell_type": cell["cell_type"], "source": "".join(cell["source"])} for cell in book["cells"]]
+    if not entry.ordered:
+        random.Random(f"{seed} {entry.name}").shuffle(cells)
+    made = {"nbformat": 4, "nbformat_minor": 0, "metadata": {}, "cells": cells}
+    return replace(entry, name=f"{entry.name}, mangled", write=_file(made))
 
 
 def odd_files() -> list[Entry]:
@@ -213,13 +240,19 @@ def odd_files() -> list[Entry]:
         entry("a zip bomb", "not unpacked", zipped(("attention.ipynb", bytes(9 * 2**20), regular))),
         entry("a zip in a zip", "not opened", zipped(("inner.zip", b"PK\x05\x06" + bytes(18), regular))),
         entry("two files", "the later one by the rule counts", twice, _all(), "not counted"),
+        entry("=cmd()|'<script>alert(1)<b>&quot;", "a name is text, in a page and in a table", _file(good), _all(), ""),
+        entry("@sum(1)\u202egnp.ipynb\x1b[2j", "the same, also in a terminal", _file(good), _all(), ""),
     ]  # fmt: skip
 
 
 def corpus() -> list[Entry]:
     """The whole class, with the numbers that Moodle or Canvas would have given."""
-    entries = [*honest(), *mistaken(), *hostile(), *odd_files()]
-    return [Entry(**{**vars(entry), "number": str(1000 + i)}) for i, entry in enumerate(entries)]
+    return numbered([*honest(), *mistaken(), *hostile(), *odd_files()])
+
+
+def numbered(entries: list[Entry], first: int = 1000) -> list[Entry]:
+    """The same with numbers."""
+    return [replace(entry, number=str(first + i)) for i, entry in enumerate(entries)]
 
 
 def make_class(folder: Path, entries: list[Entry] | None = None) -> list[Entry]:

@@ -29,10 +29,12 @@ def write(folder: Path) -> None:
         print(f"{entry.number}  {entry.total:4g} of 10  {entry.family:8} {entry.name}: {entry.why}")
 
 
-def read_points(out: Path) -> dict[Entry, dict[str, float]]:
-    """What each submission of the class got, by question."""
-    with (out / "grades.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+def read_points(*outs: Path) -> dict[Entry, dict[str, float]]:
+    """What each submission of the class got, by question, from one folder of results or several."""
+    rows: dict[str, dict[str, str]] = {}
+    for out in outs:
+        with (out / "grades.csv").open(newline="", encoding="utf-8-sig") as file:
+            rows |= {row["student_id"]: row for row in csv.DictReader(file)}
     return {entry: {name: float(rows[entry.number][name]) for name in entry.deserved} for entry in corpus()}
 
 
