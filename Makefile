@@ -2,7 +2,7 @@
 # Plain make: the one that macOS ships (3.81) will do. Longer steps are scripts in .ci/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs twins notebooks colab-env check lint types unit test gpu clean
+.PHONY: help setup book labs twins notebooks colab-env nbgrader-env check lint types unit test gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ notebooks: $(VENV)/.ready colab-env ## Validate every notebook: nbval, and our s
 colab-env: $(VENV)/.ready ## Make the environment with Colab's notebook stack that some tests use
 	@$(BIN)/python -m tests.notebooks.conftest
 
+nbgrader-env: $(VENV)/.ready ## Make the environment with the real nbgrader that some tests use
+	@$(BIN)/python -m tests.grading.nbgrader_env
+
 check: lint types unit ## The inner loop: lint, types, unit tests (under 3 minutes)
 
 lint: $(VENV)/.ready
@@ -58,7 +61,7 @@ unit: $(VENV)/.ready
 	@$(call say,Unit tests)
 	@$(pytest) -q -m "not slow" --ignore=tests/browser --ignore=tests/notebooks --ignore=tests/redteam
 
-test: lint types book colab-env ## Everything that CI runs
+test: lint types book colab-env nbgrader-env ## Everything that CI runs
 	@.ci/need chromium bwrap
 	@$(call say,All tests)
 	@$(pytest) --durations=15

@@ -42,6 +42,13 @@ def bench(
     ] = Device.every,
     quick: Annotated[bool, typer.Option("--quick", help="On a GPU: a first look, at two lengths.")] = False,
     minutes: Annotated[float, typer.Option(help="On a GPU: begin no case after so many minutes.")] = 8.0,
+    students: Annotated[int, typer.Option(min=1, help="For grade: how many submissions the class has.")] = 200,
+    nbgrader_python: Annotated[
+        Path | None, typer.Option(help="For grade: the Python of an environment with nbgrader and torch.")
+    ] = None,
+    otter_python: Annotated[
+        Path | None, typer.Option(help="For grade: the Python of an environment with otter-grader and torch.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Measure nothing; say which kept results of GPUs the kernels outdate.")
     ] = False,
@@ -54,7 +61,7 @@ def bench(
         raise typer.Exit(_check())
     _measure_gpu(what, out, device, quick, minutes)
     if device != Device.cuda:
-        _measure_cpu(what, out, threads)
+        _measure_cpu(what, out, threads, (students, nbgrader_python, otter_python))
 
 
 def _measure_gpu(what: What, out: Path | None, device: Device, quick: bool, minutes: float) -> None:
@@ -80,7 +87,7 @@ def _measure_gpu(what: What, out: Path | None, device: Device, quick: bool, minu
         print(f"Raw samples: {out}\n")
 
 
-def _measure_cpu(what: What, out: Path | None, threads: int) -> None:
+def _measure_cpu(what: What, out: Path | None, threads: int, graded: tuple[int, Path | None, Path | None]) -> None:
     import torch
 
     from attnkit.bench.report import Row, as_json, as_sentence, as_table, stamp
@@ -104,7 +111,7 @@ def _measure_cpu(what: What, out: Path | None, threads: int) -> None:
     if what in (What.grade, What.all):
         from attnkit.bench import grading
 
-        rows += grading.suite()
+        rows += grading.suite(*graded)
     where = stamp()
     print(as_sentence(where) + "\n")
     print(as_table(rows))

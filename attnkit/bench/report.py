@@ -21,7 +21,8 @@ SCHEMA = 1
 class Row:
     """One measured thing beside its peer.
 
-    `ours` and `peer` hold the raw samples in `unit` (ms, s or MB). With `against_peer` the goal bounds the ratio
+    `ours` and `peer` hold the raw samples in `unit` (ms, s or MB); a peer that was not measured has a name that says
+    so. With `against_peer` the goal bounds the ratio
     of the medians; without it the goal bounds our own median, and the peer is shown for comparison.
     """
 
@@ -138,7 +139,7 @@ def as_table(rows: Sequence[Row]) -> str:
     for row in rows:
         goal = "" if row.goal is None else f"<= {row.goal:g}" + ("" if row.against_peer else f" {row.unit}")
         met = {None: "", True: "yes", False: "no"}[row.met]
-        peer = f"{spread(row.peer, row.unit)} {row.peer_name}".strip() if row.peer else ""
+        peer = f"{spread(row.peer, row.unit)} {row.peer_name}".strip() if row.peer else row.peer_name
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
         lines.append(f"| {row.name} | {spread(row.ours, row.unit)} | {peer} | {ratio} | {goal} | {met} |")
     return "\n".join(lines)
