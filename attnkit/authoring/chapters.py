@@ -22,6 +22,9 @@ from nbformat import NotebookNode
 from attnkit.authoring.imports import ImportGraph
 from attnkit.authoring.notebook import EXECUTION_ENV, read_myst
 
+# The instructor's guide: pages that run commands in a folder of their own. They are for a shell, so they have no twin
+# for Colab, and need not quote a number from a cell, as a chapter does.
+GUIDE = "book/teach/"
 # What a chapter's numbers depend on besides its cells and attnkit.
 COMPUTES_WITH = ("torch", "numpy", "matplotlib", "einops", "nbclient", "ipython")
 
@@ -67,6 +70,11 @@ class Chapter:
         """Its path below the root without suffix; what Sphinx calls a docname."""
         return self.path.relative_to(self.root).with_suffix("").as_posix()
 
+    @property
+    def is_guide(self) -> bool:
+        """Whether it is a page of the instructor's guide and no chapter."""
+        return self.name.startswith(GUIDE)
+
     @cached_property
     def notebook(self) -> NotebookNode:
         """The page as a notebook without outputs."""
@@ -79,8 +87,10 @@ class Chapter:
 
     @cached_property
     def dependencies(self) -> list[Path]:
-        """The attnkit files that its cells import, directly or not."""
-        return self.graph.closure(cell.source for cell in self.cells)
+        """The attnkit files that its cells import, directly or not, and the templates beside them."""
+        files = self.graph.closure(cell.source for cell in self.cells)
+        folders = sorted({path.parent / "templates" for path in files})
+        return [*files, *(path for folder in folders for path in sorted(folder.glob("*.txt")))]
 
     @cached_property
     def key(self) -> str:

@@ -132,15 +132,7 @@ def setup_source(project: Project) -> str:
     What it prints differs from machine to machine, so the comment tells nbval to let its output be.
     """
     target = project.install_target()
-    missing = (
-        f'    %pip install -q "{target}"'
-        if target
-        else "    raise ModuleNotFoundError(\n"
-        '        "attnkit is not installed, and this copy of the notebook names no address to install it from. "\n'
-        '        "Whoever publishes it sets [tool.attnkit] repository in pyproject.toml; "\n'
-        '        "in a clone, run: pip install -e ."\n'
-        "    )"
-    )
+    missing = f'    %pip install -q "{target}"' if target else _not_installed(project)
     return (
         "#@title Setup (run once)\n"
         "# NBVAL_IGNORE_OUTPUT\n"
@@ -150,3 +142,14 @@ def setup_source(project: Project) -> str:
         "import attnkit\n\n"
         "attnkit.about()"
     )
+
+
+def _not_installed(project: Project) -> str:
+    """What stands in for an installation where nothing says where from."""
+    lines = ['"attnkit is not installed, and this copy of the notebook names no address to install it from. "']
+    if project.is_clone:
+        lines += ['"Whoever publishes it sets [tool.attnkit] repository in pyproject.toml; "']
+        lines += ['"in a clone, run: pip install -e ."']
+    else:
+        lines += ['"Install it as your course says, then run this cell again."']
+    return "    raise ModuleNotFoundError(\n" + "".join(f"        {line}\n" for line in lines) + "    )"

@@ -1,11 +1,19 @@
-"""The project's own settings, read from pyproject.toml: where it is published and which version it is."""
+"""The project's own settings, read from pyproject.toml: where it is published and which version it is.
+
+A lab in a folder of its own, outside a clone, belongs to a project that is published nowhere; its notebooks install
+attnkit from where it was installed here.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 _ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 
@@ -18,12 +26,16 @@ class ProjectError(ValueError):
 class Project:
     """Where the sources lie and where they are published.
 
-    `repository` is "" until somebody publishes the book: then nothing links to Colab or to an edit page.
+    `repository` is "" until somebody publishes the book: then nothing links to Colab or to an edit page. `install` is
+    what pip is told in place of the repository, for notebooks that do not belong to the book; `is_clone` is False for
+    the folder of a lab by itself.
     """
 
     root: Path
     version: str
     repository: str
+    install: str = ""
+    is_clone: bool = True
 
     @property
     def slug(self) -> str:
@@ -36,6 +48,8 @@ class Project:
 
     def install_target(self) -> str | None:
         """What pip installs in Colab: attnkit from the published repository."""
+        if self.install:
+            return self.install
         return f"attnkit @ git+{self.repository}" if self.slug else None
 
 
@@ -59,3 +73,35 @@ def load_project(start: Path | str = ".") -> Project:
             f"[tool.attnkit] repository: was {repository!r}; it should be empty or https://github.com/<owner>/<name>"
         )
     return Project(root=root, version=settings["project"]["version"], repository=repository)
+
+
+def project_of(folder: Path) -> Project:
+    """The project that the lab in `folder` belongs to: the clone in whose `labs` it lies, or one of its own."""
+    try:
+        root = find_root(folder)
+    except ProjectError:
+        root = None
+    if root is not None and folder.resolve().parent == root / "labs":
+        return load_project(root)
+    return Project(folder.resolve(), importlib.metadata.version("attnkit"), "", installed_from() or "", is_clone=False)
+
+
+def installed_from() -> str | None:
+    """What to tell pip to get the attnkit that runs here: an index, a repository, or None for a local copy.
+
+    pip notes where a package came from in direct_url.json (PEP 610); there is none for a package from an index.
+    """
+    noted = importlib.metadata.distribution("attnkit").read_text("direct_url.json")
+    if noted is None:
+        return "attnkit"
+    origin = json.loads(noted)
+    if "vcs_info" in origin:
+        revision = origin["vcs_info"].get("requested_revision")
+        return f"attnkit @ {origin['vcs_info']['vcs']}+{origin['url']}" + (f"@{revision}" if revision else "")
+    if not origin["url"].startswith("file:"):
+        return f"attnkit @ {origin['url']}"
+    clone = Path(url2pathname(urlsplit(origin["url"]).path))
+    try:
+        return load_project(clone).install_target()  # an editable install: where that clone is published
+    except (ProjectError, OSError):
+        return None

@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxRole
 
-from attnkit.authoring.chapters import Chapter, load_chapters
+from attnkit.authoring.chapters import GUIDE, Chapter, load_chapters
 from attnkit.authoring.execution import ChapterError, refresh
 from attnkit.authoring.mend import mend
 from attnkit.authoring.project import Project, load_project
@@ -36,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", prepare, priority=100)
     app.connect("env-get-outdated", outdated)
     app.connect("doctree-read", show_less)
+    app.connect("html-page-context", no_launch, priority=100)
     app.connect("build-finished", finish)
     app.add_role("lab", LabRole())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -138,11 +139,22 @@ def show_less(app: Sphinx, doctree: nodes.document) -> None:
         if "cell_input" not in cell.get("classes", []):
             continue
         for block in cell.findall(nodes.literal_block):
-            source = shown_source(block.astext())
+            magic, _, shell = block.astext().partition("\n")
+            if magic == "%%bash":  # what a reader types into a terminal
+                block["language"], source = "bash", shell
+            else:
+                source = shown_source(block.astext())
             block.rawsource = source
             block.children = [nodes.Text(source)] if source else []
         if not any(block.astext() for block in cell.findall(nodes.literal_block)):
             cell.parent.remove(cell)
+
+
+def no_launch(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """No launch button on a page of the guide: it has no notebook that Colab could open."""
+    if pagename.startswith(GUIDE):
+        app.env.metadata[pagename].pop("kernelspec", None)
+        (context.get("meta") or {}).pop("kernelspec", None)
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:

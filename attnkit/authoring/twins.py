@@ -31,7 +31,7 @@ def twin_path(chapter: Chapter) -> Path:
 
 def write_twins(root: Path, jobs: int = 2, check: bool = False, say: Callable[[str], None] = print) -> list[str]:
     """Write every twin that is out of step, or with `check` only name them."""
-    project, chapters = load_project(root), load_chapters(root)
+    project, chapters = load_project(root), [chapter for chapter in load_chapters(root) if not chapter.is_guide]
     refresh(chapters, jobs=jobs, say=say)
     changed = []
     for chapter in chapters:

@@ -159,7 +159,10 @@ def test_a_torch_student_sees_the_same_pictures(tmp_path) -> None:
     """Answers in torch: the given cells hand them tensors, and show what they show for NumPy."""
     master = find_masters(ROOT, "attention")[0]
     answers = {
-        "softmax": "# question: softmax\nimport torch\ndef softmax(x):\n    return torch.softmax(x, dim=-1)\n",
+        "softmax": (
+            "# question: softmax\nimport torch\ndef softmax(x):\n"
+            "    e = torch.exp(x - x.amax(dim=-1, keepdim=True))\n    return e / e.sum(dim=-1, keepdim=True)\n"
+        ),
         "attention": (
             "# question: attention\ndef attention(query, key, value):\n"
             "    return softmax(query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5) @ value\n"
