@@ -22,7 +22,7 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_has_help() -> None:
     overview = run(sys.executable, "-m", "attnkit.cli", "--help")
     assert overview.returncode == 0, overview.stderr
-    for command in ("lab", "grade", "bench", "book", "kernels"):
+    for command in ("grade", "report", "export", "mark", "lab", "bench", "book", "kernels"):
         assert command in overview.stdout
         assert run(sys.executable, "-m", "attnkit.cli", command, "--help").returncode == 0
 
