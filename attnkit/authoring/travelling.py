@@ -47,7 +47,7 @@ def public_questions(folder: Path) -> str:
     kept = [node for node in tree.body if id(node) in wanted]
     imports = [_text(node, lines) for node in kept if isinstance(node, ast.Import | ast.ImportFrom)]
     blocks = [
-        ast.unparse(_without_rubric(node)) if node in by_hand else _text(node, lines)  # type: ignore[arg-type]  # a class
+        ast.unparse(_without_rubric(node)) if isinstance(node, ast.ClassDef) and node in by_hand else _text(node, lines)
         for node in kept
         if not isinstance(node, ast.Import | ast.ImportFrom)
     ]

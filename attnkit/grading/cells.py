@@ -56,11 +56,11 @@ def plan(cells: list[Cell], name: str) -> Plan:
         return Plan(error=chosen.error, notes=notes)
     # A stub must not take the place of an answer, wherever it stands.
     written = {node.name for cell in cells for node in cell.body() if isinstance(node, _NAMED) and not is_stub(node)}
-    others = [
-        (cell, [node for node in cell.body() if not (is_stub(node) and node.name in written)])  # type: ignore[attr-defined]  # a stub is a function
-        for cell in cells
-        if cell is not chosen
-    ]
+
+    def displaced(node: ast.stmt) -> bool:
+        return isinstance(node, _NAMED) and node.name in written and is_stub(node)
+
+    others = [(cell, [node for node in cell.body() if not displaced(node)]) for cell in cells if cell is not chosen]
 
     def leaning(keep: Callable[[list[ast.stmt]], list[ast.stmt]]) -> list[Statement]:
         return [statement for cell, body in others for statement in _statements(cell, keep(body), own=False)]

@@ -74,7 +74,8 @@ def frameworks_of(function: Callable[..., Any]) -> tuple[Framework, ...]:
     torch = sys.modules.get("torch")
     if torch is None:
         return ("numpy",)
-    if issubclass(type(function), type) and issubclass(function, torch.nn.Module):  # type: ignore[arg-type]  # a class
+    answer: Any = function
+    if issubclass(type(answer), type) and issubclass(answer, torch.nn.Module):
         return ("torch",)
     code, names = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     used = [names.get(name) for name in getattr(code, "co_names", ())]
@@ -105,7 +106,8 @@ def as_reply(value: Any) -> Reply:
     if type(value) is tuple:
         parts = [as_reply(one) for one in value[:MAX_PARTS]]
         bad = next((part for part in parts if isinstance(part, Failure)), None)
-        return bad or Answer(tuple(part.value for part in parts))  # type: ignore[union-attr, misc]  # none is a Failure
+        values: list[Any] = [part.value for part in parts if isinstance(part, Answer)]
+        return bad or Answer(tuple(values))
     if type(value) in (bool, int, float):
         return Answer(float(value))
     torch = sys.modules.get("torch")

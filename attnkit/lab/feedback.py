@@ -78,7 +78,8 @@ def show_answer(got: Any, want: Any) -> tuple[str, str]:
     # nan compares false with everything: it would hide from argmax
     place = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
     index = f"[{', '.join(str(int(i)) for i in place)}]"
-    return tuple(f"{array(a)} with {number(a[place])} at {index}" for a in (got, want))  # type: ignore[return-value]  # two of them
+    first, second = (f"{array(one)} with {number(one[place])} at {index}" for one in (got, want))
+    return first, second
 
 
 def _several(value: Any) -> str:

@@ -96,11 +96,11 @@ def _names(question: Question, step: Step) -> list[str]:
 
 def _signature(reference: Any, step: Build | Call | Gradient) -> list[str]:
     is_class = isinstance(reference, type)
-    target = reference
+    target: Any = reference
     if is_class and not isinstance(step, Build):
         target = getattr(reference, step.method or "__call__", None)
     try:
-        kinds = inspect.signature(target).parameters.values()  # type: ignore[arg-type]  # what is no callable raises
+        kinds = inspect.signature(target).parameters.values()  # what is no callable raises
     except (TypeError, ValueError):  # an object that an earlier step kept may be of a class of its own
         return []
     names = [one.name for one in kinds if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]

@@ -37,7 +37,7 @@ def run(zygote: Zygote, body: str, alone: bool = False, before: str = "") -> Rep
     """
     source = f"import os, glob\n{before}\ndef f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
     worker = (Alone if alone else Worker)(zygote, Plan(attempts=((Statement(1, 1, source, True),),)), F)
-    return worker(F.cases(np.random.default_rng(0))[0], "numpy")  # type: ignore[index]  # a tuple, see above
+    return worker(F.cases(np.random.default_rng(0))[0], "numpy")
 
 
 def said(zygote: Zygote, expression: str, alone: bool = False) -> str:

@@ -169,7 +169,7 @@ def test_a_zygote_uses_groups_where_there_are_any(tree: Tree, jailed: None) -> N
         entered = [text for place, text in tree.log if "/child-" in place and place.endswith("cgroup.procs")]
         assert entered == [str(zygote.process)]
         zygote_procs = next(tree.top.rglob("zygote/cgroup.procs"))
-        assert int(zygote_procs.read_text()) == zygote._process.pid  # type: ignore[union-attr]  # it runs
+        assert int(zygote_procs.read_text()) == zygote._process.pid
     assert not list(tree.top.rglob("child-*"))
     assert not list(tree.top.rglob("zygote"))
 

@@ -64,7 +64,7 @@ def rows(data: bytes) -> list[dict[str, str]]:
 
 
 def canvas(found: Class | None = None, text: str = CANVAS, **choice: object):
-    return fill_canvas(found or a_class(), sheet(text), Choice(assignment=LAB, **choice))  # type: ignore[arg-type]  # options by name
+    return fill_canvas(found or a_class(), sheet(text), Choice(assignment=LAB, **choice))
 
 
 def changed(before: str, after: bytes) -> list[tuple[str, str]]:

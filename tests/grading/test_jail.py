@@ -236,7 +236,7 @@ def test_root_s_jail_has_a_user_of_its_own(zygote: Zygote) -> None:
     user = int(status.split("Uid:")[1].split()[0])
     assert user != 0
     if os.getuid() == 0:
-        assert user == zygote._ground.uid.number  # type: ignore[union-attr]  # root's jails have one
+        assert user == zygote._ground.uid.number
     else:
         assert user == os.getuid()
 

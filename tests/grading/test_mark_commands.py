@@ -124,7 +124,7 @@ def test_marks_count_together_or_not_at_all(out: Path, monkeypatch: pytest.Monke
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(self, *arguments)  # type: ignore[arg-type]  # as it was called
+        return real(self, *arguments)
 
     monkeypatch.setattr(Ledger, "override", ends)
     assert mark("read", out, write(out, rows), "--author", "T").exit_code != 0

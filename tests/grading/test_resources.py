@@ -115,7 +115,7 @@ def test_no_two_calls_get_the_same_inputs(patient: Zygote) -> None:
     drawn: list[bytes] = []
     resource = Cached.resources[0]
 
-    def case(length: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]  # a Case, as the one below
+    def case(length: int, rng: np.random.Generator):
         made = resource.case(length, rng)
         drawn.append(b"".join(step.args[0].tobytes() for step in made.steps if getattr(step, "args", ())))
         return made

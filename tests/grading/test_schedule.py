@@ -51,7 +51,7 @@ def cluster(workers: int, **environment: str) -> Iterator[tuple[str, list[subpro
 def graded_there(batch: Batch, address: str, told: object = None) -> Results:
     """The batch, graded by the cluster."""
     with Dask(address, str(batch.spec.folder), batch.isolation) as crew:
-        return batch.once(crew, told or (lambda *_: None))  # type: ignore[arg-type]  # tests give functions
+        return batch.once(crew, told or (lambda *_: None))
 
 
 def class_of(place: Path) -> Batch:
@@ -133,13 +133,13 @@ def test_a_worker_does_what_a_thread_does_and_tells_errors_apart(
 
         def grade(self, spec: object, tasks: list[object]) -> Iterator[object]:
             for task in tasks:
-                job: Job = task.job  # type: ignore[attr-defined]  # a Task
+                job: Job = task.job
                 plain = asdict(job)
                 sent.append(plain)
-                told = schedule.grade_here(str(batch.spec.folder), plain, task.read(), [])  # type: ignore[attr-defined]
+                told = schedule.grade_here(str(batch.spec.folder), plain, task.read(), [])
                 yield task, schedule._record(told["record"]), ""
 
-    results = batch.once(Here())  # type: ignore[arg-type]  # as much of a crew as is needed
+    results = batch.once(Here())
     alone = Batch(**{**vars(batch), "out": tmp_path / "alone"})
     alone.out.mkdir()
     (alone.out / "course.key").write_bytes((batch.out / "course.key").read_bytes())

@@ -224,7 +224,7 @@ def test_a_regrade_that_fails_on_the_way_goes_on_where_it_stopped(
         calls.append(record)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        real(ledger, record, event)  # type: ignore[arg-type]  # passed on as they came
+        real(ledger, record, event)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "write", write)

@@ -145,14 +145,14 @@ def test_an_answer_that_fails_at_a_length_is_measured_no_further(patient: Zygote
     assert found[1].why == "it raises an exception"
     ending = "import os, torch\ndef flash(query, key, value):\n    os._exit(0)\n"
     (only,) = meter(patient, Flash, ending)(Flash.resources[0], "torch")
-    assert only.why == "its process ends before it answers"  # type: ignore[union-attr]  # no text on Linux
+    assert only.why == "its process ends before it answers"
 
 
 def test_memory_that_is_not_to_be_had_is_told_as_such(jailed: None) -> None:
     with Zygote("jail", jail.Limits(memory=512 * MIB)) as small:
         greedy = "import torch\ndef flash(query, key, value):\n    torch.ones(1 << 28)\n" + NAIVE
         found = meter(small, Flash, greedy)(Flash.resources[0], "torch")
-        assert found[0].why == "it runs out of memory"  # type: ignore[union-attr]  # no text on Linux
+        assert found[0].why == "it runs out of memory"
 
 
 def test_a_child_that_ends_itself_after_it_answered_is_not_measured_as_nothing(patient: Zygote) -> None:

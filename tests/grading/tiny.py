@@ -82,4 +82,4 @@ def pretended(zygote: Zygote, question: Question, cells: Sequence[Cell], seed: s
 def tiny_batch(place: Path, **options: object) -> Batch:
     """A batch of `place`/in into `place`/out, of the tiny lab below `place`."""
     spec = tiny_lab(place) if not (place / "tiny").exists() else load_lab(place / "tiny")
-    return Batch(place / "in", spec, place / "out", **options)  # type: ignore[arg-type]  # named by each test
+    return Batch(place / "in", spec, place / "out", **options)

@@ -44,7 +44,7 @@ def wrong_kernel(x):
 def with_tile(tile: tiles.Tile, case: Case) -> list[str]:
     """What is said of one of our kernels with another tile than its own."""
     own = tiles.choose
-    tiles.choose = lambda *arguments, **options: tile  # type: ignore[assignment]
+    tiles.choose = lambda *arguments, **options: tile
     try:
         return [problem for compiled in aot.compile_case(case) for problem in aot.problems(compiled)]
     finally:

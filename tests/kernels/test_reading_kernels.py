@@ -178,7 +178,7 @@ class Largest(TorchDispatchMode):
 
     bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for x in result if isinstance(result, tuple | list) else (result,):
             if isinstance(x, Tensor):
@@ -187,7 +187,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("mask", [Causal("upper_left"), Padding([90]) & Causal("upper_left")], ids=["band", "spans"])
-def test_no_table_of_weights_is_held(mask) -> None:  # type: ignore[no-untyped-def]
+def test_no_table_of_weights_is_held(mask) -> None:
     """The largest tensor is a result, or what came in: linear in the lengths."""
     case = Example("long", 96, 112, 1, 1, 1, d=16, d_v=16, mask=lambda s: mask)
     call, rows = call_of(case, torch.float32), torch.tensor([3, 50])
@@ -200,7 +200,7 @@ def tiles_visited(monkeypatch: pytest.MonkeyPatch, case: Example, read: str) -> 
     """The sequence, first query and key of each tile that is computed, and whether it was taken to be partly hidden."""
     found, tile = [], reading.weights_tile
 
-    def counted(*arguments):  # type: ignore[no-untyped-def]
+    def counted(*arguments):
         at = [int(arguments[n].handle.data.flat[0]) for n in (3, 5, 6)]
         found.append((*at, bool(arguments[10])))
         return tile(*arguments)

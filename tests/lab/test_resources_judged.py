@@ -136,7 +136,7 @@ def test_limits_in_words() -> None:
     assert [exact(size) for size in (512.0, 2048.0, 1.5 * MIB, 2.0**31)] == ["512 bytes", "2 KiB", "1.5 MiB", "2 GiB"]
 
 
-def outcome_of(function, measured: Question = Total) -> Outcome:  # type: ignore[no-untyped-def]  # any answer
+def outcome_of(function, measured: Question = Total) -> Outcome:
     return judge(measured, InProcess(function, measured), measured.cases(np.random.default_rng(0)), ("numpy",))
 
 
@@ -252,7 +252,7 @@ def test_handing_over_large_inputs_is_not_the_answer_s_time() -> None:
 )
 def test_a_resource_that_could_not_be_judged_is_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(QuestionError, match=says):
-        replace(RESOURCE, **changes)  # type: ignore[arg-type]  # wrong on purpose
+        replace(RESOURCE, **changes)
 
 
 def test_a_resource_of_no_part_is_refused() -> None:

@@ -62,7 +62,7 @@ def test_evaluation_is_the_loss_over_all_tokens() -> None:
     trainer.model.eval()
     with torch.no_grad():
         parts = [CrossEntropy()(trainer.model, batch) for batch in RAGGED]
-    whole = Total(sum(p.sum for p in parts), sum(int(p.tokens) for p in parts))  # type: ignore[arg-type]
+    whole = Total(sum(p.sum for p in parts), sum(int(p.tokens) for p in parts))
     assert found["loss"] == pytest.approx(float(whole.mean), abs=1e-12)
     assert found["perplexity"] == pytest.approx(perplexity(whole), rel=1e-12)
 

@@ -88,7 +88,7 @@ def test_the_gradient_is_clipped_to_the_norm_and_the_true_norm_reported() -> Non
     class Spy(torch.optim.SGD):
         norms: list[float] = []  # noqa: RUF012 - the test reads it
 
-        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        def step(self, closure: Any = None) -> None:
             grads = [p.grad for group in self.param_groups for p in group["params"]]
             self.norms.append(float(nn.utils.get_total_norm(grads)))
             super().step(closure)

@@ -50,7 +50,7 @@ def test_noam_is_equation_3() -> None:
 def test_cosine_and_linear_are_hugging_face_s_without_the_wasted_first_update(steps: int, warmup: int) -> None:
     """Theirs counts from 0, where the rate is 0: ours at step s is theirs at s."""
     for ours, theirs in ((cosine, get_cosine_schedule_with_warmup), (linear, get_linear_schedule_with_warmup)):
-        expected = rates(lambda optimizer, make=theirs: make(optimizer, warmup, steps), steps + 1)  # type: ignore[misc]
+        expected = rates(lambda optimizer, make=theirs: make(optimizer, warmup, steps), steps + 1)
         assert expected[0] == 0
         for step in range(1, steps + 1):
             assert abs(ours(steps, warmup)(step) - expected[step]) < 1e-15
