@@ -6,6 +6,7 @@ Threads are enough: a student's code runs in the zygote's children, and what a t
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import LabSpec
 
 _STOP_SECONDS = 5.0
+# How long a thread that a reply has woken waits for the interpreter. Python's own 5 ms are as long as all that one
+# question asks of it, so that threads would wait for each other most of the time.
+_SWITCH_SECONDS = 2e-4
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,12 @@ class Threads:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Threads:
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        sys.setswitchinterval(self._switch_seconds)
         while not self._waiting.empty():  # what was not begun is left for the next run
             self._waiting.get()
         for _ in range(len(self._threads)):

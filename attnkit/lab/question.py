@@ -5,26 +5,22 @@ The notebook's check and the autograder judge by the same object, through `attnk
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
-import json
-import re
-import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from attnkit.lab.drawn import filled_in, vetted
+from attnkit.lab.errors import QuestionError
 from attnkit.lab.outcome import Framework
 from attnkit.lab.steps import Step, complaint
 
 # The part of a question that must pass before any point is given.
 ORDINARY = "ordinary"
-
-
-class QuestionError(ValueError):
-    """A question is written wrongly; the message names the class, what was found and what it should be."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +168,17 @@ class Question:
         """
         if self.draw is None or self.remake is None:
             return self
-        return self.remake(_vetted(self.name, self.draw(rng)))
+        return self.remake(vetted(self.name, self.draw(rng)))
 
     def argument_names(self) -> list[str]:
         """The names of the answer's arguments, as the reference has them."""
-        return list(inspect.signature(self.reference).parameters)
+        return list(_parameters(self.reference))
+
+
+@functools.lru_cache(maxsize=1000)
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Asked for each call of an answer, and slow to find out."""
+    return tuple(inspect.signature(function).parameters)
 
 
 def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
@@ -203,7 +205,7 @@ def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
         resources = tuple(_given(body, "resources", undrawn))
         if strange := [one.part for one in resources if one.part not in parts]:
             raise QuestionError(f"{cls.__name__}: a resource has the part {strange[0]!r}; parts were {sorted(parts)}")
-        task = _filled_in(cls.__name__, inspect.getdoc(cls) or "", variant, undrawn)
+        task = filled_in(cls.__name__, inspect.getdoc(cls) or "", variant, undrawn)
         return Question(
             name=answer,
             points=float(points),
@@ -241,50 +243,6 @@ def _given(body: object, name: str, undrawn: bool) -> Iterable[Any]:
         if undrawn:
             return ()
         raise QuestionError(f"{type(body).__name__}: {name} could not be read: {error}") from None
-
-
-# What a student's variant may not change: the worth of the question, and what the decorator calls.
-_FIXED = ("answer", "cases", "manual", "parts", "points", "private", "reference", "rubric", "variant")
-
-
-def _vetted(name: str, drawn: object) -> dict[str, Any]:
-    """The parameters that `variant` returned, as JSON will give them back from a ledger."""
-    if not isinstance(drawn, Mapping) or not all(isinstance(key, str) and key.isidentifier() for key in drawn):
-        raise QuestionError(f"{name}: variant returned {drawn!r}; it should return a dict of values by name")
-    if fixed := sorted(set(drawn) & set(_FIXED)):
-        raise QuestionError(f"{name}: variant draws {', '.join(fixed)}, which is the same for every student")
-    for key, value in drawn.items():
-        try:
-            same = json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            raise QuestionError(
-                f"{name}: the variant's {key} was {value!r}, of type {type(value).__name__}; it should be a plain int, "
-                "float, str, bool or None, or a list or dict of them, as in int(rng.integers(2, 9))"
-            )
-    return json.loads(json.dumps(dict(drawn)))  # plain types, even where NumPy's pass for Python's
-
-
-def _filled_in(cls: str, doc: str, variant: Mapping[str, Any] | None, undrawn: bool) -> str:
-    """The docstring with the student's own parameters; as it is written where everybody gets the same.
-
-    Before anybody's are drawn, as in a report on the class, `{name}` reads `[name]`.
-    """
-    if variant is None:
-        return re.sub(r"\{(\w+)[^{}]*\}", r"[\1]", doc).replace("{{", "{").replace("}}", "}") if undrawn else doc
-    try:
-        named = {field.partition(".")[0].partition("[")[0] for _, field, _, _ in string.Formatter().parse(doc) if field}
-        if unknown := sorted(named - set(variant)):
-            raise QuestionError(
-                f"{cls}: the docstring has {{{unknown[0]}}}, which its variant does not draw; "
-                f"it draws {', '.join(sorted(variant)) or 'nothing'}. A brace that is meant as one is written twice."
-            )
-        return doc.format(**variant)
-    except (IndexError, KeyError, AttributeError, ValueError) as error:
-        if isinstance(error, QuestionError):
-            raise
-        raise QuestionError(f"{cls}: the docstring's braces cannot be filled in ({error}); write one as two") from None
 
 
 def _frameworks(cls: str, frameworks: tuple[Any, ...]) -> tuple[Framework, ...]:

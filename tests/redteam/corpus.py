@@ -20,8 +20,9 @@ from typing import Any
 import attnkit
 from tests.redteam.answers import MISTAKES, RIGHT_EINSUM, RIGHT_LOOPS, RIGHT_NUMPY, RIGHT_TORCH
 from tests.redteam.hostile import HOSTILE
-from tests.redteam.insiders import INSIDERS, PATIENCE
+from tests.redteam.insiders import INSIDERS
 from tests.redteam.sabotage import SABOTAGE, SLOW_SABOTAGE, code
+from tests.redteam.talkers import PATIENCE, TALKERS
 from tests.redteam.tricks import TRICKS
 
 QUESTIONS = ("softmax", "attention", "masked_attention")
@@ -163,7 +164,7 @@ def mistaken() -> list[Entry]:
 
 def hostile() -> list[Entry]:
     """Attacks in the softmax cell, with the other two answers right, and attacks by a whole notebook."""
-    attacks = {**HOSTILE, **INSIDERS, **TRICKS, **PATIENCE}
+    attacks = {**HOSTILE, **INSIDERS, **TALKERS, **TRICKS, **PATIENCE}
     made = [
         Entry(name, why, _all(softmax=points), _file(notebook({**RIGHT_TORCH, "softmax": source})), "hostile")
         for name, (source, points, why) in attacks.items()
