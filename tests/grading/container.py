@@ -41,8 +41,11 @@ def _system() -> list[str]:
     """The system, and Python where any user can reach it."""
     folders = shown.library_folders()
     parents = {parent for path in (*folders, *shown.links(folders)) for parent in path.parents} - {Path("/")}
+    shared = ("/tmp", "/var/tmp", "/run/lock", "/dev/shm")
     made = [path for path in sorted(parents) if not any(path.is_relative_to(folder) for folder in folders)]
-    words = [word for path in made for word in ("--perms", "0755", "--dir", str(path))]
+    # First what holds others: Python may lie below /tmp.
+    words = [word for path in shared[:2] for word in ("--perms", "1777", "--tmpfs", path)]
+    words += [word for path in made if str(path) not in shared for word in ("--perms", "0755", "--dir", str(path))]
     for path in folders:
         words += ["--ro-bind", str(path), str(path)]
     for link, target in shown.links(folders).items():
@@ -51,6 +54,6 @@ def _system() -> list[str]:
         if any(path.is_relative_to(folder) for folder in folders):
             words += ["--perms", "0700", "--tmpfs", str(path)]
     words += ["--ro-bind", "/etc/passwd", "/etc/passwd", "--unshare-pid", "--proc", "/proc", "--dev", "/dev"]
-    for path in ("/tmp", "/var/tmp", "/run/lock", "/dev/shm"):
+    for path in shared[2:]:
         words += ["--perms", "1777", "--tmpfs", path]
     return [*words, "--die-with-parent"]

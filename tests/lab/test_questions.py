@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from attnkit.authoring import verify_questions as of_questions
+from attnkit.lab.bank import load_lab
 from attnkit.lab.question import Question
 
 from .answers import RIGHT
@@ -157,3 +160,21 @@ def test_an_answer_that_is_wrong_in_a_new_way_hears_which_rule_it_breaks() -> No
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
 def test_every_place_to_read_exists_in_the_book(question: Question, root: Path) -> None:
     assert of_questions.read_faults(question, of_questions.book_pages(root)) == []
+
+
+def test_questions_are_those_of_the_file_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit of the same size within the same second, where Python may keep bytecode: nothing old is taken."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "quick" / "questions.py"
+    file.parent.mkdir()
+    source = (
+        "from attnkit.lab.question import question\n\n\n@question(points=1, answer='f')\nclass F:\n"
+        "    def cases(self, rng): return ()\n    def reference(self, x): return 'old'\n"
+    )
+    told = []
+    for text in (source, source.replace("old", "new")):
+        file.write_text(text)
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        told.append(load_lab(file.parent).questions["f"].reference(0))
+    assert told == ["old", "new"]
+    assert [path.name for path in file.parent.iterdir()] == ["questions.py"], "and nothing is left beside it"
