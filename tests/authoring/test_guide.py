@@ -27,6 +27,8 @@ from attnkit.grading.manual import find_answer
 from attnkit.grading.notebook import code_sources, text_cells
 from attnkit.lab.variants import named_student
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 
 def guide_pages(root: Path) -> list[Path]:
     """The pages of the guide that the book lists."""

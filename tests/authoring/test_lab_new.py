@@ -26,6 +26,8 @@ from attnkit.grading.identity import Student
 from attnkit.lab.bank import load_lab
 from attnkit.lab.variants import named_student
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 ROSTER = "id,name\ns1,Ann Lee\ns 2,Bo Chan\n"
 
 

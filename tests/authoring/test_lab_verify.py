@@ -19,6 +19,8 @@ from attnkit.authoring.verify import Verification, marker_faults, variant_faults
 from attnkit.lab.bank import load_lab
 from attnkit.lab.question import Case, Invariant, Mistake, question
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -24,6 +24,8 @@ from attnkit.authoring.project import Project
 from attnkit.grading.manual import find_answer
 from attnkit.grading.notebook import text_cells
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 HEAD = "---\nkernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n\n"
 CELL = "```{code-cell} ipython3\nprint('hello')\n```\n\n"
 ANSWER = "A model answer of two lines,\nwhich nobody but us should read."

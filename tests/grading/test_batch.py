@@ -32,6 +32,8 @@ from attnkit.lab.bank import load_lab
 from tests.grading.ledgers import exports
 from tests.redteam.corpus import corpus, honest, make_class, mistaken
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 LAB = load_lab("attention")
 GRADE = [sys.executable, "-c", "import typer; from attnkit.grading.commands import grade; typer.run(grade)"]
 

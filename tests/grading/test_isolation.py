@@ -23,6 +23,8 @@ from tests.grading import container
 from tests.grading.inside import run
 from tests.tools import need
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 SCRIPT = Path(__file__).resolve().with_name("as_other_user.py")
 
 

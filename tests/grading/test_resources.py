@@ -25,6 +25,8 @@ from tests.grading.measured_questions import (
     Flash,
 )
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 SEED = seeds.seed(b"7" * 32, "lab", "q", "s", 1)
 
 

@@ -21,6 +21,8 @@ from attnkit.lab.question import Question
 from tests.grading.inside import run, said
 from tests.grading.measured_questions import MIB, NAIVE, RIGHT_CACHED, RIGHT_FLASH, Cached, Flash
 
+pytestmark = pytest.mark.slow  # jails, or notebooks that run
+
 
 @pytest.fixture(scope="module")
 def patient(jailed: None) -> Iterator[Zygote]:
