@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.tools import need
+
 # One thread a worker: tests run in parallel, and results must not depend on how many cores there are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -35,6 +37,15 @@ install_import_hook(instrumented(), "beartype.beartype")
 def root() -> Path:
     """The clone that is being tested."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def jailed() -> None:
+    """Skips where no jail can be built; in CI that fails."""
+    from attnkit.grading import jail  # here: most tests need nothing of the grader
+
+    reason = jail.why_no_jail()
+    need(not reason, f"a jail: {reason}")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,7 +59,7 @@ def new_command(
 @app.command("build")
 def build_command(
     name: Annotated[
-        Optional[str],  # noqa: UP045  # typer reads the annotation at run time
+        str | None,
         typer.Argument(metavar="[LAB]", help="A lab's folder, or its name in a clone; all of a clone without it."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a notebook is out of step.")] = False,
@@ -99,7 +99,7 @@ def _build_one(master: Master, project: Project, check: bool, checks: bool) -> b
 @app.command("verify")
 def verify_command(
     name: Annotated[
-        Optional[str],  # noqa: UP045  # typer reads the annotation at run time
+        str | None,
         typer.Argument(metavar="[LAB]", help="The lab's folder, or its name inside a clone."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every lab of the clone.")] = False,

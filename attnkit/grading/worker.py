@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import importlib.util
 import io
 import json
@@ -250,7 +251,7 @@ def main() -> None:
         drop_rights()
     sys.argv = [""]
     sys.path += folders
-    import numpy.random  # noqa: F401  (NumPy would import it when it is used: 15 ms in each child)
+    importlib.import_module("numpy.random")  # NumPy would import it when it is used: 15 ms in each child
     import torch
     import torch.nn.functional
 
@@ -258,7 +259,7 @@ def main() -> None:
         # The first gradient imports this and five hundred modules more: 0.2 seconds in every child that wants one.
         import torch.fx.experimental.symbolic_shapes
     with contextlib.suppress(ImportError):
-        import einops  # noqa: F401  (children find it loaded)
+        importlib.import_module("einops")
 
     torch.set_num_threads(1)
     torch.softmax(torch.ones(2, 2) @ torch.ones(2, 2), -1).sum().item()

@@ -14,7 +14,6 @@ from attnkit.bench.report import as_table
 from attnkit.lab import Lab
 from attnkit.lab.bank import load_lab
 from tests.grading import nbgrader_env
-from tests.grading.conftest import jailed  # noqa: F401  # a fixture of the other room
 from tests.tools import need
 
 SPEC = load_lab("attention")
@@ -68,7 +67,7 @@ def test_the_class_is_written_as_notebooks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_tiny_class_is_measured_and_what_is_not_installed_is_said(
-    jailed: None,  # noqa: F811  # the same fixture
+    jailed: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(grading, "REPEATS", 1)

@@ -12,20 +12,12 @@ from attnkit.grading.cells import Cell
 from attnkit.grading.engine import Graded
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.question import Question
-from tests.tools import need
 
 
 def notebook_bytes(*sources: str) -> bytes:
     """A notebook file of code cells."""
     cells = [{"cell_type": "code", "source": source, "metadata": {}, "outputs": []} for source in sources]
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}).encode()
-
-
-@pytest.fixture(scope="session")
-def jailed() -> None:
-    """Skips where no jail can be built; in CI that fails."""
-    reason = jail.why_no_jail()
-    need(not reason, f"a jail: {reason}")
 
 
 @pytest.fixture(scope="module")

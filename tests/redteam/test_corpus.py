@@ -16,7 +16,6 @@ from attnkit.grading.batch import Batch, Results
 from attnkit.grading.jail import Limits
 from attnkit.grading.reports import page_name, write_reports
 from attnkit.lab.bank import load_lab
-from tests.grading.conftest import jailed  # noqa: F401  (a fixture)
 from tests.redteam.corpus import Entry, corpus, hostile, make_class, mangled, numbered
 from tests.redteam.make_class import as_table, read_points
 
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def outs(tmp_path_factory: pytest.TempPathFactory, jailed: None) -> list[Path]:  # noqa: F811  (the fixture)
+def outs(tmp_path_factory: pytest.TempPathFactory, jailed: None) -> list[Path]:
     """The class graded by two workers; where its results lie. Whoever never answers is not waited for long."""
     place = tmp_path_factory.mktemp("class")
     (place / "host-secret").write_text("unchanged")
