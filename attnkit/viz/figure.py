@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from attnkit.viz.tables import Table, text_only
+from attnkit.viz.tables import Table, Tables, text_only
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Colours that a colour-blind reader can tell apart (after Okabe and Ito), each with a contrast of 3:1 or more on
 # white and on the dark page. Line styles and markers differ too, so that colour is never the only sign.
 SERIES = ("#0072b2", "#d55e00", "#00875f", "#b8609a", "#7a7a7a")
-MARKERS = ("o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 # Drawn in this colour, a mark takes the page's text colour: the SVG says currentColor in its place.
 INK = "#010203"
@@ -62,7 +62,7 @@ def house_style() -> Iterator[None]:
 class Figure:
     """A finished figure. A page and Colab show its SVG; text and screen readers get `alt` and the data table."""
 
-    def __init__(self, figure: matplotlib.figure.Figure, alt: str, data: Table | None = None):
+    def __init__(self, figure: matplotlib.figure.Figure, alt: str, data: Table | Tables | None = None):
         if len(alt.split()) < 6:
             raise ValueError(f"alt: was {alt!r}; say in a sentence what the figure shows and what to see in it")
         self.alt, self.data = alt, data

@@ -48,6 +48,20 @@ class Table:
         )
 
 
+class Tables:
+    """One table after the other: what lies behind a figure of several panels."""
+
+    def __init__(self, tables: Sequence[Table]):
+        self.tables = list(tables)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(repr(table) for table in self.tables)
+
+    def html(self) -> str:
+        """The tables, one below the other."""
+        return "".join(table.html() for table in self.tables)
+
+
 def table(header: Sequence[object], rows: Sequence[Sequence[object]], caption: str = "") -> Table:
     """A table whose first column names its rows; cells are shown as `str` gives them, so format numbers before."""
     return Table(header, rows, caption)
