@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,8 +122,7 @@ def set_(
     Exit code 0: done, or so already. Exit code 1: it could not, and says why. Exit code 2: wrong options.
     """
     with ending("attnkit mark set"):
-        name = read_class(out, ledger_name(lab)).lab
-        with Ledger(out / LEDGER) as ledger:
+        with _opened(out, lab) as (name, ledger):
             changed = ledger.override(student, name, question, points, reason, author)
         _written_again(out, name)
     told = (
@@ -145,8 +146,7 @@ def withdraw(
     Exit code 0: done. Exit code 1: it could not, and says why. Exit code 2: wrong options.
     """
     with ending("attnkit mark withdraw"):
-        name = read_class(out, ledger_name(lab)).lab
-        with Ledger(out / LEDGER) as ledger:
+        with _opened(out, lab) as (name, ledger):
             ledger.withdraw(student, name, question, reason, author)
         _written_again(out, name)
     say(
@@ -166,11 +166,18 @@ def history(
     Exit code 0: shown. Exit code 1: it could not, and says why. Exit code 2: wrong options.
     """
     with ending("attnkit mark history"):
-        name = read_class(out, ledger_name(lab)).lab
-        with Ledger(out / LEDGER) as ledger:
+        with _opened(out, lab) as (name, ledger):
             events = ledger.history(student, name)
     lines = [_line(event) for event in events] or ["Nothing happened yet."]
     say(as_json, {"events": [vars(event) for event in events]}, lines)
+
+
+@contextmanager
+def _opened(out: Path, lab: str) -> Iterator[tuple[str, Ledger]]:
+    """The name of the lab that was graded into `out`, and its ledger."""
+    name = read_class(out, ledger_name(lab)).lab
+    with Ledger(out / LEDGER) as ledger:
+        yield name, ledger
 
 
 def _line(event: Event) -> str:
