@@ -165,9 +165,8 @@ def history(
 
     Exit code 0: shown. Exit code 1: it could not, and says why. Exit code 2: wrong options.
     """
-    with ending("attnkit mark history"):
-        with _opened(out, lab) as (name, ledger):
-            events = ledger.history(student, name)
+    with ending("attnkit mark history"), _opened(out, lab) as (name, ledger):
+        events = ledger.history(student, name)
     lines = [_line(event) for event in events] or ["Nothing happened yet."]
     say(as_json, {"events": [vars(event) for event in events]}, lines)
 
