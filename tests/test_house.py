@@ -22,9 +22,10 @@ FLOORS = [
     {"backends", "kernels"},
     {"attention"},
     {"testing", "nn"},
-    {"models", "variants", "viz"},
-    {"training", "generation", "data", "integrations"},
-    {"lab"},
+    {"models", "variants", "rivals"},
+    # viz stands here since some explorers run a search or a model, and a training draws its history.
+    {"training", "generation", "data", "integrations", "viz"},
+    {"lab", "museum"},
     {"grading", "authoring", "bench"},
     {"cli"},
 ]
@@ -32,6 +33,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 # What a reader opens to understand a Transformer.
 LIBRARY = {"masks", "positions", "backends", "nn", "models", "training", "generation", "data", "integrations"}
+LIBRARY |= {"rivals", "variants", "museum"}
 
 PICKLES = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 

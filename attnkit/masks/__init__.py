@@ -9,20 +9,25 @@ In the drawings queries run down, keys run right, `#` is visible and `.` hidden.
 
 from attnkit.masks.base import And, Cover, Mask, Not, Or, Sizes
 from attnkit.masks.content import Dense, Document, Padding, Prefix
+from attnkit.masks.pattern import Blocked, Global, RandomKeys, Strided
 from attnkit.masks.position import Align, Causal, Window
 
 __all__ = [
     "Align",
     "And",
+    "Blocked",
     "Causal",
     "Cover",
     "Dense",
     "Document",
+    "Global",
     "Mask",
     "Not",
     "Or",
     "Padding",
     "Prefix",
+    "RandomKeys",
     "Sizes",
+    "Strided",
     "Window",
 ]
