@@ -64,4 +64,4 @@ def bars(
         [name, *(short(float(y[i]), digits, errors.get(key), i) for key, y in values.items())]
         for i, name in enumerate(names)
     ]
-    return Figure(figure, alt, Table(["", *values], rows))
+    return Figure(figure, alt, Table([ylabel, *values], rows))

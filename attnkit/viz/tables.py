@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -34,9 +35,14 @@ class Table:
 
     def html(self) -> str:
         """The table in a frame that scrolls sideways when it must."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        # Numbers stand right, so that their digits line up; words stand left.
+        kinds = ["" if _numeric(column) else ' class="ak-words"' for column in zip(*self.rows, strict=True)]
+        kinds = kinds or [""] * len(self.header)
+        head = "".join(f'<th scope="col"{kind}>{escape(c)}</th>' for c, kind in zip(self.header, kinds, strict=True))
         body = "".join(
-            f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+            f'<tr><th scope="row">{escape(row[0])}</th>'
+            + "".join(f"<td{kind}>{escape(c)}</td>" for c, kind in zip(row[1:], kinds[1:], strict=True))
+            + "</tr>"
             for row in self.rows
         )
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
@@ -46,6 +52,11 @@ class Table:
             f'<div class="ak-scroll" tabindex="0" role="group" aria-label="{name}">'
             f'<table class="ak-table">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
+
+
+def _numeric(column: Sequence[str]) -> bool:
+    """Whether most of a column's cells begin as a number does."""
+    return sum(bool(re.match(r"[-+−±≈<>]?\s*\.?\d|—?$|nan|[-−]?(inf|∞)", cell)) for cell in column) > len(column) / 2
 
 
 class Tables:

@@ -177,3 +177,10 @@ def test_words_in_place_of_pictures_on_request(monkeypatch):
     monkeypatch.setenv("ATTNKIT_VIZ", "text")
     assert heatmap(WEIGHTS)._repr_html_() is None
     assert table(["a"], [["1"]])._repr_html_() is None
+
+
+def test_words_stand_left_and_numbers_right():
+    shown = table(["what", "share", "why"], [["a", "12.5 %", "since"], ["b", "-3", "for"], ["c", "∞", "so"]])
+    page = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert [cell.get("class") for cell in page.select("tbody tr")[0].select("td")] == [None, ["ak-words"]]
+    assert [cell.get("class") for cell in page.select("thead th")] == [["ak-words"], None, ["ak-words"]]
