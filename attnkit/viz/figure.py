@@ -72,8 +72,10 @@ class Figure:
         return f"Figure: {self.alt}" + (f"\n{self.data!r}" if self.data else "")
 
     def _repr_html_(self) -> str | None:
-        if text_only():
-            return None
+        return None if text_only() else self.html()
+
+    def html(self) -> str:
+        """The drawing with its words, and the numbers folded below it."""
         behind = f"<details><summary>Data behind this figure</summary>{self.data.html()}</details>" if self.data else ""
         return f'<figure class="ak-figure">{self._svg}{behind}</figure>'
 

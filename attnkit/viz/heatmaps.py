@@ -73,7 +73,8 @@ def _draw(
             continue
         shown = (queries if index % columns == 0 else None, keys if index >= panels - columns else None)
         printed = digits if max(rows, cols) <= _PRINTED else None
-        mesh = draw_grid(axes, grids[index], *shown, limits=limits, digits=printed, size=8.0, room=max(4, int(5 * side)))
+        room = max(4, int(5 * side))
+        mesh = draw_grid(axes, grids[index], *shown, limits=limits, digits=printed, size=8.0, room=room)
         axes.set_title(titles[index], fontsize=10)
     if mesh is not None:
         figure.colorbar(mesh, ax=all_axes, fraction=0.03, pad=0.02).outline.set_visible(False)
