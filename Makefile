@@ -2,7 +2,7 @@
 # Plain make: the one that macOS ships (3.81) will do. Longer steps are scripts in .ci/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup book labs twins notebooks colab-env nbgrader-env check lint types unit test gpu clean
+.PHONY: help setup book pdf labs twins notebooks colab-env nbgrader-env check lint types unit test gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,8 @@ JOBS ?= 2
 PIP_ARGS ?=
 say = printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+# Rooms whose files take minutes start first, so that no worker waits for one that began last.
+LONG := tests/browser tests/book tests/redteam tests/authoring tests/notebooks tests/grading
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -29,6 +31,11 @@ node_modules/.ready: package.json package-lock.json
 book: $(VENV)/.ready node_modules/.ready ## Execute the chapters and build the book into _build/html
 	@$(call say,Building the book)
 	@$(BIN)/attnkit book build
+
+pdf: $(VENV)/.ready node_modules/.ready ## Print the book: a PDF of each page, and one of all, in _build/pdf
+	@.ci/need chromium
+	@$(call say,Printing the book)
+	@$(BIN)/attnkit book pdf
 
 labs: $(VENV)/.ready ## Build the student notebooks from their masters
 	@$(BIN)/attnkit lab build
@@ -64,7 +71,7 @@ unit: $(VENV)/.ready
 test: lint types book colab-env nbgrader-env ## Everything that CI runs
 	@.ci/need chromium bwrap
 	@$(call say,All tests)
-	@$(pytest) --durations=15
+	@$(pytest) --no-loadscope-reorder --durations=25 $(LONG) tests
 
 gpu: $(VENV)/.ready ## On a machine with an NVIDIA GPU: what only a device can show
 	@$(call say,Tests on the GPU)

@@ -1,8 +1,8 @@
 """The chapters of the book: which pages there are, what each executes, and where its executed notebook is kept.
 
 jupyter-cache finds a page's outputs by the text of its cells alone, so it serves old numbers after attnkit has changed.
-Here the key of a run also covers every attnkit module that the cells import, directly or not, and the versions of
-what they compute with.
+Here the key of a run also covers every definition of attnkit that the cells use, directly or not (see `symbols`), and
+the versions of what they compute with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.metadata
+import json
 import platform
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +21,27 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from attnkit.authoring.imports import ImportGraph
 from attnkit.authoring.notebook import EXECUTION_ENV, read_myst
+from attnkit.authoring.pagetext import directives
+from attnkit.authoring.symbols import SymbolGraph, Uses
 
 # The instructor's guide: pages that run commands in a folder of their own. They are for a shell, so they have no twin
 # for Colab, and need not quote a number from a cell, as a chapter does.
 GUIDE = "book/teach/"
 # What a chapter's numbers depend on besides its cells and attnkit.
 COMPUTES_WITH = ("torch", "numpy", "matplotlib", "einops", "nbclient", "ipython")
+# A cell with this tag shows what depends on the machine or on a training: nobody compares it with another run's.
+VARIES = "varies"
+TOC = "_toc.yml"
+# A shell's cell, and the command of ours in it.
+_SHELL = re.compile(r"^\s*(?:%%(?:bash|sh|script)\b|!)", re.M)
+_DOOR = "attnkit.cli"
+_COMMAND = re.compile(r"\battnkit[ \t]+([a-z][\w-]*)")
 
 
-def pages(root: Path) -> list[Path]:
-    """The source file of every page in `_toc.yml`, in reading order."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+def pages(root: Path, toc: Path | None = None) -> list[Path]:
+    """The source file of every page in `_toc.yml` (or in the table of contents `toc`), in reading order."""
+    listed = yaml.safe_load((toc or root / TOC).read_text("utf-8"))
     names: list[str] = []
 
     def visit(node: object) -> None:
@@ -43,11 +53,13 @@ def pages(root: Path) -> list[Path]:
             for value in node:
                 visit(value)
 
-    visit(toc)
+    visit(listed)
     found = [root / f"{name}.md" for name in names]
     missing = [str(path.relative_to(root)) for path in found if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"_toc.yml lists {', '.join(missing)}, which does not exist: write it or unlist it")
+        raise FileNotFoundError(
+            f"{(toc or root / TOC).name} lists {', '.join(missing)}, which does not exist: write it or unlist it"
+        )
     return found
 
 
@@ -63,7 +75,7 @@ class Chapter:
 
     path: Path
     root: Path
-    graph: ImportGraph
+    graph: SymbolGraph
 
     @property
     def name(self) -> str:
@@ -86,21 +98,50 @@ class Chapter:
         return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
 
     @cached_property
+    def uses(self) -> Uses:
+        """The definitions of attnkit that its cells use, directly or not, and the files that those read."""
+        sources = [cell.source for cell in self.cells]
+        symbols = self._commands()
+        found = self.graph.uses(sources, symbols)
+        if "attnkit.lab.bank" in found.loaded:  # it loads each lab's questions by path
+            found = self.graph.uses([*sources, *(path.read_text("utf-8") for path in self._questions())], symbols)
+        return found
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """What its outputs depend on besides its cells: a check sum for each file, of the parts that count."""
+        parts: dict[Path, list[str]] = {}
+        whole = any("raises-exception" in cell.metadata.get("tags", []) for cell in self.cells)
+        for module, place in sorted(self.uses.units):
+            parts.setdefault(self.graph.files[module], []).append(self.graph.unit(module, place).digest)
+        others = [*self.uses.data, *(self._questions() if "attnkit.lab.bank" in self.uses.loaded else [])]
+        others += [self.graph.files[_DOOR]] if self._commands() else []
+        for path in [*others, *(parts if whole else [])]:  # a shown traceback quotes lines by number
+            parts.setdefault(path, []).append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+        named = {path.relative_to(self.root).as_posix(): found for path, found in parts.items()}
+        return {name: _short_hash(*named[name]) for name in sorted(named)}
+
+    @property
     def dependencies(self) -> list[Path]:
-        """The attnkit files that its cells import, directly or not, and the templates beside them."""
-        files = self.graph.closure(cell.source for cell in self.cells)
-        folders = sorted({path.parent / "templates" for path in files})
-        return [*files, *(path for folder in folders for path in sorted(folder.glob("*.txt")))]
+        """The files that `inputs` speaks of."""
+        return [self.root / name for name in self.inputs]
 
     @cached_property
     def key(self) -> str:
         """Changes whenever the outputs might: with the cells, the code behind them, or the versions."""
-        digest = hashlib.sha256()
-        for part in (_environment(), *(f"{cell.source}\0{cell.metadata.get('tags', [])}" for cell in self.cells)):
-            digest.update(part.encode() + b"\0")
-        for path in self.dependencies:
-            digest.update(path.relative_to(self.root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-        return digest.hexdigest()[:20]
+        cells = (f"{cell.source}\0{cell.metadata.get('tags', [])}" for cell in self.cells)
+        return _short_hash(_environment(), *cells, json.dumps(self.inputs))
+
+    def _commands(self) -> list[str]:
+        """Where the commands `attnkit NAME` are defined that its shell cells call, as the front door's table has it."""
+        shell = [cell.source for cell in self.cells if _SHELL.search(cell.source)]
+        text = self.graph.files[_DOOR].read_text("utf-8") if _DOOR in self.graph.files else ""
+        known = dict(re.findall(r'"([\w-]+)": \("([\w.]+:\w+)"', text))
+        called = {name for source in shell for name in _COMMAND.findall(source)}
+        return sorted(known.values() if called - known.keys() else {known[name] for name in called})
+
+    def _questions(self) -> list[Path]:
+        return sorted((self.root / "labs").glob("*/questions.py"))
 
     @property
     def executed_path(self) -> Path:
@@ -121,16 +162,42 @@ class Chapter:
             raise FileNotFoundError(f"{self.name} has not been executed as it is now. Run: attnkit book build")
         run = nbformat.read(self.executed_path, as_version=4)
         nb = copy.deepcopy(self.notebook)
+        nb.metadata["attnkit"] = run.metadata.get("attnkit", NotebookNode())
         cells = [[cell for cell in book.cells if cell.cell_type == "code"] for book in (nb, run)]
         for cell, executed in zip(*cells, strict=True):
             cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
         return nb
 
 
-def load_chapters(root: Path) -> list[Chapter]:
-    """Every page of the book that has cells, in reading order."""
-    graph = ImportGraph(root)
-    return [Chapter(path, root, graph) for path in pages(root) if is_notebook(path)]
+def load_chapters(root: Path, toc: Path | None = None) -> list[Chapter]:
+    """Every page of the book (or of the table of contents `toc`) that has cells, in reading order."""
+    graph = SymbolGraph(root, cache=root / ".cache" / "symbols")
+    return [Chapter(path, root, graph) for path in pages(root, toc) if is_notebook(path)]
+
+
+def running_order(nb: NotebookNode) -> list[int]:
+    """The places of the code cells in the order in which they run: solutions come after everything else.
+
+    That is the order of the notebook twin, where solutions stand at the end, and of a reader who leaves them folded.
+    """
+    first: list[int] = []
+    last: list[int] = []
+    inside = False
+    for place, cell in enumerate(nb.cells):
+        if cell.cell_type == "code":
+            (last if inside else first).append(place)
+            continue
+        for directive in directives(cell.source):
+            if directive.name in ("solution-start", "solution-end"):
+                inside = directive.name == "solution-start"
+    return first + last
+
+
+def _short_hash(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:20]
 
 
 def _environment() -> str:

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from attnkit.authoring.chapters import Chapter, load_chapters, pages
+from attnkit.authoring.chapters import Chapter, load_chapters
+from attnkit.authoring.chapters import pages as all_pages
 from attnkit.authoring.notebook import read_myst
 from attnkit.authoring.pagetext import ROLE, directives, prose
 from attnkit.authoring.references import faults, read_works
 
 _ALT_WORDS = 6
+_SKIPS = {"skip-execution", "nbval-skip", "raises-anything"}
 # A decimal, or an integer that looks measured. Sizes that a page chooses (powers of two, round tens) are no results.
 _NUMBER = re.compile(r"(?<!CC BY )(?<![\w.{\\/])\d+\.\d+(?!\w|\.\d)|(?<![\w.{\\/,-])\d{4,}(?!\w|\.\d)")
 
 
-def lint(root: Path) -> list[str]:
-    """Every fault of the pages, as `page: fault`; empty when all is well. Chapters must have been executed."""
+def lint(root: Path, chapters: Sequence[Chapter] | None = None, pages: Sequence[Path] | None = None) -> list[str]:
+    """Every fault of the pages, as `page: fault`; empty when all is well. Chapters must have been executed.
+
+    With `chapters` and `pages`, only of these; what can be told of the whole book alone is then left out.
+    """
     found: list[str] = []
-    texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in pages(root)}
+    whole = pages is None
+    texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in pages or all_pages(root)}
     for name, text in texts.items():
         found += [f"{name}: {fault}" for fault in [*exercise_faults(text), *number_faults(_markdown(root / name))]]
-    for chapter in load_chapters(root):
-        found += [
-            f"{chapter.name}.md: {fault}" for fault in [*figure_faults(chapter.executed()), *glue_faults(chapter)]
-        ]
-    return found + [f"book/references.bib: {fault}" for fault in reference_faults(root, "\n".join(texts.values()))]
+    for chapter in load_chapters(root) if chapters is None else chapters:
+        faults = [*figure_faults(chapter.executed()), *glue_faults(chapter), *skip_faults(chapter.notebook)]
+        found += [f"{chapter.name}.md: {fault}" for fault in faults]
+    references = reference_faults(root, "\n".join(texts.values()))
+    return found + [f"book/references.bib: {fault}" for fault in references if whole or "but not there" in fault]
+
+
+def skip_faults(nb: NotebookNode) -> list[str]:
+    """Cells that ask not to be run: there are none, so that every number of the book has been computed."""
+    tags = [tag for cell in nb.cells for tag in cell.metadata.get("tags", [])]
+    return [f"a cell has the tag {tag}: every cell of the book runs" for tag in tags if tag in _SKIPS]
 
 
 def exercise_faults(text: str) -> list[str]:

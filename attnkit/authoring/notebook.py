@@ -126,12 +126,14 @@ def write_if_changed(nb: NotebookNode, path: Path) -> bool:
     return True
 
 
-def setup_source(project: Project) -> str:
+def setup_source(project: Project, extra: str = "") -> str:
     """Source of a notebook's first code cell: installs attnkit where it is missing, then says what is there.
+
+    `extra` is what the notebook needs beyond a student's install.
 
     What it prints differs from machine to machine, so the comment tells nbval to let its output be.
     """
-    target = project.install_target()
+    target = project.install_target(extra)
     missing = f'    %pip install -q "{target}"' if target else _not_installed(project)
     return (
         "#@title Setup (run once)\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -108,11 +109,22 @@ class PlainMarkdown:
         wanted = d.options.get("pyobject")
         if not wanted:
             return source.rstrip()
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == wanted:
-                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
-        raise TwinError(f"{self.page}: {d.argument} has no function or class {wanted!r}")
+        node = _definition(ast.parse(source), wanted)
+        if node is None:
+            raise TwinError(f"{self.page}: {d.argument} has no function or class {wanted!r}")
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        shown = source.splitlines()[first - 1 : node.end_lineno]
+        shown = shown[self._skipped(d) :]
+        return textwrap.dedent("\n".join(shown))
+
+    def _skipped(self, d: Directive) -> int:
+        """How many lines at the beginning are left out, such as the decorator of a static method: `:lines: 2-`."""
+        match = re.fullmatch(r"(\d+)-", d.options.get("lines", "1-"))
+        if not match:
+            raise TwinError(
+                f"{self.page}: :lines: is {d.options['lines']!r}; the twin knows only a beginning, as in 2-"
+            )
+        return int(match[1]) - 1
 
     def target(self, target: str) -> str:
         """A link's target: to another chapter's twin, in Colab if the book is published."""
@@ -145,3 +157,15 @@ def label_homes(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _quoted(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
+def _definition(tree: ast.Module, dotted: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """The function or class of that name, or the method `Class.method`, as Sphinx reads it; None if there is none."""
+    node: ast.AST = tree
+    for name in dotted.split("."):
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        inner = [n for n in ast.iter_child_nodes(node) if isinstance(n, kinds) and n.name == name]
+        if not inner:
+            return None
+        node = inner[0]
+    return node if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else None

@@ -46,11 +46,10 @@ class Project:
         """The address that opens `notebook` (a path below the root) in Colab."""
         return f"https://colab.research.google.com/github/{self.slug}/blob/{ref}/{notebook}" if self.slug else None
 
-    def install_target(self) -> str | None:
-        """What pip installs in Colab: attnkit from the published repository."""
-        if self.install:
-            return self.install
-        return f"attnkit @ git+{self.repository}" if self.slug else None
+    def install_target(self, extra: str = "") -> str | None:
+        """What pip installs in Colab: attnkit from the published repository, with one of its extras if need be."""
+        target = self.install or (f"attnkit @ git+{self.repository}" if self.slug else None)
+        return target.replace("attnkit", f"attnkit[{extra}]", 1) if target and extra else target
 
 
 def find_root(start: Path | str = ".") -> Path:

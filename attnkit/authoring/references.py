@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from pybtex.database import Entry, Person, parse_file
+
+# Where a work is found, as `_work` puts it together of its doi or arXiv number (old ones read math/0309136).
+_ADDRESS = re.compile(
+    r"https://doi\.org/10\.\d{4,9}/[^\s{}]+|https://arxiv\.org/abs/(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,20 @@ def faults(works: dict[str, Work]) -> list[str]:
             found.append(f"{work.key} has no {' and no '.join(missing)}")
         if not work.url:
             found.append(f"{work.key} has neither doi nor eprint (arXiv): give one, looked up and not recalled")
+        elif not _ADDRESS.fullmatch(work.url):
+            found.append(
+                f"{work.key} has no proper identifier: {work.url} (10.1000/182 for a doi, 1706.03762 for arXiv)"
+            )
+        if work.year and not re.fullmatch(r"(19|20)\d\d", work.year):
+            found.append(f"{work.key} has no proper year: {work.year}")
+    for one, other in combinations(works.values(), 2):
+        if (one.url and one.url.lower() == other.url.lower()) or _same(one) == _same(other):
+            found.append(f"{one.key} and {other.key} are the same work")
     return found
+
+
+def _same(work: Work) -> tuple[str, str]:
+    return re.sub(r"\W+", " ", work.title).lower().strip() or work.key, work.year
 
 
 def _work(key: str, entry: Entry) -> Work:

@@ -16,9 +16,11 @@ from sphinx.util.docutils import SphinxRole
 
 from attnkit.authoring.chapters import GUIDE, Chapter, load_chapters
 from attnkit.authoring.execution import ChapterError, refresh
+from attnkit.authoring.manifest import write_manifest
 from attnkit.authoring.mend import mend
 from attnkit.authoring.project import Project, load_project
 from attnkit.authoring.shown import shown_source
+from attnkit.authoring.slim import slim
 from attnkit.authoring.vendor import VendorError, vendor
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", no_launch, priority=100)
     app.connect("build-finished", finish)
     app.add_role("lab", LabRole())
+    app.setup_extension("attnkit.authoring.sphinx_explorer")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -62,6 +65,9 @@ class LabRole(SphinxRole):
 
 def configure(app: Sphinx, config: Config) -> None:
     """Point the cache below the root and, where the book is published, add launch and edit links."""
+    from attnkit.authoring import sphinx_translation
+
+    sphinx_translation.connect(app)
     project = load_project(app.srcdir)
     config.attnkit_repository = project.repository
     config.nb_execution_cache_path = str(jupyter_cache_path(project.root))
@@ -91,13 +97,19 @@ def prepare(app: Sphinx) -> None:
     from sphinx.errors import ExtensionError
 
     root = Path(app.srcdir)
-    chapters = load_chapters(root)
+    chapters = chapters_of(app)
     try:
         vendor(root)
         refresh(chapters, say=lambda text: print(text, flush=True))
     except (ChapterError, VendorError) as error:
         raise ExtensionError(str(error)) from None
     fill_jupyter_cache(chapters, jupyter_cache_path(root))
+
+
+def chapters_of(app: Sphinx) -> list[Chapter]:
+    """The chapters that are being built: those of the book, or of another table of contents."""
+    root = Path(app.srcdir)
+    return load_chapters(root, root / str(app.config.external_toc_path))
 
 
 def jupyter_cache_path(root: Path) -> Path:
@@ -127,7 +139,7 @@ def fill_jupyter_cache(chapters: list[Chapter], folder: Path) -> None:
 
 def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """The pages whose outputs changed although their source did not."""
-    keys = {chapter.name: chapter.key for chapter in load_chapters(Path(app.srcdir))}
+    keys = {chapter.name: chapter.key for chapter in chapters_of(app)}
     before = getattr(env, "attnkit_keys", {})
     env.attnkit_keys = keys  # type: ignore[attr-defined]  # Sphinx pickles what extensions put on the environment
     return [name for name, key in keys.items() if before.get(name) != key]
@@ -158,6 +170,8 @@ def no_launch(app: Sphinx, pagename: str, templatename: str, context: dict[str, 
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """Mend the written pages."""
+    """Mend the written pages, and write down what each was made from."""
     if exception is None and app.builder.format == "html":
         mend(Path(app.outdir))
+        slim(Path(app.outdir))
+        write_manifest(Path(app.outdir), Path(app.srcdir), chapters_of(app))

@@ -78,7 +78,7 @@ def test_glue_is_quoted_and_quotes_are_glued(book):
 
 def test_references_must_be_complete_and_used(book):
     bib = book.root / "book" / "references.bib"
-    bib.write_text("@misc{bare, title={T}}\n@misc{idle, author={A, B}, title={T}, year={2000}, doi={10.1/2}}")
+    bib.write_text("@misc{bare, title={T}}\n@misc{idle, author={A, B}, title={T}, year={2000}, doi={10.1000/2}}")
     assert faults(read_works(bib)) == [
         "bare has no authors and no year",
         "bare has neither doi nor eprint (arXiv): give one, looked up and not recalled",
@@ -86,6 +86,39 @@ def test_references_must_be_complete_and_used(book):
     found = lint.reference_faults(book.root, "{cite:t}`bare,gone`")
     assert "idle is cited nowhere" in found
     assert "gone is cited but not there" in found
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ("year={2000}, doi={10.1007/b12345}", ""),
+        ("year={2000}, eprint={1706.03762}", ""),
+        ("year={2000}, eprint={math/0309136}", ""),
+        ("year={2000}, doi={https://doi.org/10.1007/b12345}", "no proper identifier"),
+        ("year={2000}, doi={10.1/2}", "no proper identifier"),
+        ("year={2000}, eprint={170603762}", "no proper identifier"),
+        ("year={20}, eprint={1706.03762}", "no proper year"),
+    ],
+)
+def test_identifiers_have_the_form_that_leads_to_a_work(tmp_path, fields, fault):
+    bib = tmp_path / "references.bib"
+    bib.write_text(f"@misc{{key, author={{A, B}}, title={{T}}, {fields}}}")
+    found = faults(read_works(bib))
+    assert [f for f in found if fault in f] if fault else found == []
+
+
+def test_a_work_that_stands_there_twice_is_found(tmp_path):
+    bib = tmp_path / "references.bib"
+    entry = "@misc{%s, author={A, B}, title={%s}, year={2000}, eprint={%s}}\n"
+    bib.write_text(entry % ("a", "One {T}itle", "1706.00001") + entry % ("b", "One title", "1706.00002"))
+    assert faults(read_works(bib)) == ["a and b are the same work"]
+    bib.write_text(entry % ("a", "One", "1706.00001") + entry % ("b", "Two", "1706.00001"))
+    assert faults(read_works(bib)) == ["a and b are the same work"]
+
+
+def test_cells_that_ask_not_to_be_run_are_found():
+    skipped = new_notebook(cells=[new_code_cell("x", metadata={"tags": ["skip-execution"]}), new_code_cell("y")])
+    assert lint.skip_faults(skipped) == ["a cell has the tag skip-execution: every cell of the book runs"]
 
 
 @pytest.mark.slow

@@ -117,4 +117,67 @@ def test_links_lead_to_colab_only_when_published(book):
     assert "colab" not in dumps(private)
     assert "colab.research.google.com/github/someone/somewhere/blob/main/book/one.ipynb" in public.cells[0].source
     assert "/blob/main/labs/attention/attention.ipynb" in markdown(public)
-    assert f"git+{PUBLISHED}" in public.cells[1].source
+    assert f"attnkit[chapters] @ git+{PUBLISHED}" in public.cells[1].source
+
+
+VARYING = "from attnkit.viz import glue\nimport time\nprint(time.perf_counter_ns())\nglue('t', time.perf_counter_ns())"
+FIXED = "from attnkit.viz import glue\nglue('two', 1 + 1)\nprint(2)"
+
+
+def page_that_varies(book, varying: str = VARYING, fixed: str = FIXED, tag: str = "hide-input, varies") -> None:
+    """A page with a cell of each kind, and its twin up to date."""
+    text = book.cell(varying, tag) + book.cell(fixed) + "It took {glue:text}`t`, not {glue:text}`two`.\n"
+    book.page("one", text)
+
+
+def run_anew(book) -> list[str]:
+    """Forget the runs, execute again, and name the twins that are out of step."""
+    for path in (book.root / ".cache" / "chapters").glob("*"):
+        path.unlink()
+    return write_twins(book.root, check=True, say=lambda _: None)
+
+
+def test_what_varies_is_not_compared_and_the_rest_is_byte_for_byte(book):
+    page_that_varies(book)
+    write_twins(book.root, say=lambda _: None)
+    path = book.root / "book" / "one.ipynb"
+    before = path.read_text("utf-8")
+    assert run_anew(book) == []
+    assert write_twins(book.root, say=lambda _: None) == []
+    assert path.read_text("utf-8") == before  # no churn
+    varying = nbformat.read(path, as_version=4).cells[1]
+    assert varying.metadata.tags == ["nbval-ignore-output"]
+    assert varying.outputs[0].text.strip().isdigit()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"varying": VARYING + "\nx = 1"},
+        {"varying": VARYING.replace("print(", "print(-")},
+        {"fixed": FIXED.replace("print(2)", "print(3)")},
+        {"fixed": FIXED.replace("1 + 1", "1 + 2")},
+        {"tag": "hide-input"},
+    ],
+)
+def test_a_change_of_anything_else_is_still_noticed(book, change):
+    page_that_varies(book)
+    write_twins(book.root, say=lambda _: None)
+    page_that_varies(book, **change)
+    assert run_anew(book) == ["book/one.ipynb"]
+
+
+def test_an_output_that_varies_without_saying_so_is_noticed(book):
+    page_that_varies(book, tag="hide-input")
+    write_twins(book.root, say=lambda _: None)
+    assert run_anew(book) == ["book/one.ipynb"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("not 2", "not 3"), ('"2\\n"', '"3\\n"'), ("nbval-ignore-output", "x")])
+def test_a_twin_that_was_edited_is_noticed(book, old, new):
+    page_that_varies(book)
+    write_twins(book.root, say=lambda _: None)
+    path = book.root / "book" / "one.ipynb"
+    assert old in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    assert run_anew(book) == ["book/one.ipynb"]

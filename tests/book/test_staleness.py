@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+from attnkit.authoring import site as building
+
 PAGE = """---
 jupytext:
   text_representation:
@@ -104,3 +106,25 @@ def test_links_back_appear_as_soon_as_an_address_is_set(small_book):
     assert f"{colab}/book/one.ipynb" in text
     assert f"{address}/edit/main/book/one.md" in text
     assert f"{colab}/labs/demo/demo.ipynb" in page.with_name("two.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_one_page_can_be_built_alone_and_only_its_own_faults_stop_it(small_book, monkeypatch):
+    """Not yet in _toc.yml, with links to pages that are not part of it."""
+    monkeypatch.setenv("PYTHONPATH", str(small_book))
+    draft = small_book / "book" / "draft.md"
+    draft.write_text("(here)=\n# A draft\n\nSee [two](two.md), [one place](#there) and [here](#here).\n")
+    two = small_book / "book" / "two.md"
+    two.write_text("(there)=\n# Two\n\nNo cells here.\n")
+    built = building.build_only(small_book, ["book/draft"], say=lambda _: None)
+    assert "A draft" in (built / "book" / "draft.html").read_text("utf-8")
+    assert not (built / "book" / "two.html").exists()
+    assert not list((small_book / ".cache").glob("chapters/*")), "a page that was not asked for was not executed"
+
+    draft.write_text(draft.read_text() + "\nSee [nothing](#nowhere), about 12.34.\n")
+    with pytest.raises(building.BuildError, match=r"12\.34 is typed"):
+        building.build_only(small_book, ["book/draft"], say=lambda _: None)
+    draft.write_text(draft.read_text().replace(", about 12.34", ""))
+    with pytest.raises(building.BuildError, match="nowhere") as caught:
+        building.build_only(small_book, ["book/draft.md"], say=lambda _: None)
+    assert "two.md" not in str(caught.value)

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from attnkit.authoring.site import build, page_names
 from tests.tools import need
 
+# axe looks at each colour scheme once; the phone is the light page made narrow, with every fold open.
 VIEWS = [
     {"name": "light", "theme": "light", "width": 1280, "axe": True},
+    {"name": "phone", "theme": "light", "width": 360, "axe": False, "resize": True},
     {"name": "dark", "theme": "dark", "width": 1280, "axe": True},
-    {"name": "phone", "theme": "light", "width": 360, "axe": True},
 ]
 
 
@@ -59,7 +61,7 @@ def visit(root: Path):
     def go(addresses: list[str], inside: list[str], views: list[dict[str, Any]] = VIEWS) -> list[dict[str, Any]]:
         job = {"chromium": chromium, "addresses": addresses, "inside": inside, "views": views}
         driver = Path(__file__).with_name("visit.mjs")
-        run = subprocess.run(["node", str(driver)], input=json.dumps(job), capture_output=True, text=True, timeout=300)
+        run = subprocess.run(["node", str(driver)], input=json.dumps(job), capture_output=True, text=True, timeout=900)
         assert run.returncode == 0, run.stderr[-3000:]
         return json.loads(run.stdout)
 
@@ -67,13 +69,23 @@ def visit(root: Path):
 
 
 @pytest.fixture(scope="session")
-def reports(root: Path, site: Path, served: str, visit) -> list[dict[str, Any]]:
-    """What a reader meets on every page, over http and from the disk."""
-    pages = [*page_names(root), "search.html"]
-    starts = {"http": served, "file": f"{site.as_uri()}/"}
-    found = []
-    for way, start in starts.items():
-        # Over http the pages are the same: the phone and the dark view are looked at once, from the disk.
-        views = VIEWS if way == "file" else [{**VIEWS[0], "axe": False}]
-        found += [{**r, "way": way} for r in visit([start + page for page in pages], [start], views)]
-    return found
+def reports(
+    root: Path, site: Path, served: str, visit, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """What a reader meets on every page, over http and from the disk.
+
+    Visited once, also where several workers share the tests: the first writes down what it saw.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    kept = shared / "visits.json"
+    with FileLock(shared / "visits.lock"):
+        if not kept.is_file():
+            pages = [*page_names(root), "search.html"]
+            found = []
+            for way, start in (("http", served), ("file", f"{site.as_uri()}/")):
+                # Over http the pages are the same: the phone and the dark view are looked at once, from the disk.
+                views = VIEWS if way == "file" else [{**VIEWS[0], "axe": False}]
+                found += [{**r, "way": way} for r in visit([start + page for page in pages], [start], views)]
+            kept.write_text(json.dumps(found), "utf-8")
+        return json.loads(kept.read_text("utf-8"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from attnkit.authoring.site import page_names
+
 pytestmark = pytest.mark.slow
 
 
@@ -16,7 +18,8 @@ def of_chapters(reports):
 
 
 def test_every_page_was_visited_every_way(reports, root):
-    assert len({r["address"] for r in reports if r["way"] == "file"}) >= 5
+    for way in ("http", "file"):
+        assert len({r["address"] for r in reports if r["way"] == way}) == len(page_names(root)) + 1
     assert {(r["way"], r["view"]) for r in reports} == {
         ("http", "light"),
         ("file", "light"),
@@ -61,6 +64,10 @@ def test_the_dark_view_is_dark(reports):
 
 def test_no_markup_is_left_raw(reports):
     assert {where(r): r["raw"] for r in reports if r["raw"]} == {}
+
+
+def test_no_page_scrolls_sideways_on_a_desk(reports):
+    assert {where(r): (r["width"], r["tooWide"]) for r in reports if r["view"] != "phone" and r["width"] > 1280} == {}
 
 
 def test_figures_have_names(reports):

@@ -1,4 +1,4 @@
-"""Stored outputs are what the code gives: nbval on completed labs and on chapters, and what nbval misses."""
+"""Stored outputs are what the code gives: nbval on completed labs and on a chapter, and what nbval misses."""
 
 from __future__ import annotations
 
@@ -37,17 +37,36 @@ def test_nbval_agrees_with_the_stored_outputs_of_a_completed_lab(master: Master,
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("twin", TWINS, ids=lambda path: path.stem)
-def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(twin: Path, tmp_path: Path) -> None:
-    """One run each; what nbval would let pass is looked for without running (see the last tests)."""
-    nb = read(twin)
-    assert blind_spots(nb) == []
+def test_a_chapters_twin_has_nothing_that_nbval_would_let_pass(twin: Path) -> None:
+    assert blind_spots(read(twin)) == []
+
+
+@pytest.mark.slow
+def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(tmp_path: Path) -> None:
+    """On one twin, a small one, as proof that nbval and our comparison agree.
+
+    The outputs of all others are compared, byte for byte, with the run of their page (test_twins.py, and
+    tests/book/test_executed.py, which shows that it is the same run): no cell runs twice.
+    """
+    twin = ROOT / "book" / "idea" / "softmax.ipynb"
     path = tmp_path / twin.name
-    nbformat.write(nb, path)
+    nbformat.write(read(twin), path)
     (tmp_path / "conftest.py").write_text(TEXT_ONLY, "utf-8")
     run = nbval(path)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr
+
+
+def test_nbval_lets_be_what_varies_and_nothing_else(tmp_path: Path) -> None:
+    """The tag that a cell tagged `varies` has in its twin."""
+    varies = {"tags": ["nbval-ignore-output"]}
+    stored = [new_output("stream", text="0\n")]
+    clock = "import time\nprint(time.perf_counter_ns())"
+    tagged = new_code_cell(clock, execution_count=1, outputs=stored, metadata=varies)
+    path = tmp_path / "small.ipynb"
+    for cell, status in ((tagged, 0), (new_code_cell(clock, execution_count=1, outputs=stored), 1)):
+        nbformat.write(new_notebook(cells=[cell], metadata=KERNEL), path)
+        assert nbval(path).returncode == status
 
 
 @pytest.mark.slow
