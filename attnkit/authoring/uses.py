@@ -110,8 +110,9 @@ class Step:
         self.load(base)
         if name == "*":
             self.all_of(base)
-        elif name and name not in self.bound(base):
-            home = self.graph.module(base).homes.get(name, f"{base}.{name}")
+        elif name:
+            inner = f"{base}.{name}"  # also where the package's own file imports it, and so binds the name
+            home = inner if name in self.bound(base) else self.graph.module(base).homes.get(name, inner)
             if home in self.graph.files:
                 self.load(home)
 
@@ -158,7 +159,10 @@ class Step:
             unit = told.units[place]
             if name in unit.imports:
                 self.load_import(*unit.imports[name])
-                self.reach(*unit.imports[name], rest, asked)
+                if unit.imports[name] == (module, name):  # a package that imports a module of its own
+                    self.reach(f"{module}.{name}", "", rest, asked)
+                else:
+                    self.reach(*unit.imports[name], rest, asked)
             elif asked and unit.bases is not None and not unit.effect and not rest:
                 for base in unit.bases:  # what is an instance was made where its own class is named
                     self.name(module, unit, base, asked)

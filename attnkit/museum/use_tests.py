@@ -118,7 +118,7 @@ def judged(test: Callable[[Attend], None]) -> dict[str, str]:
 
 @specimen(
     slug="shape-only-test",
-    title="A test of shapes and row sums",
+    title="A test of shapes",
     room="use",
     seen=("a course's graded cell worth 15 points", "`datawhalechina/llm-algo-leetcode`, chapter 04"),
     chapter="appendix/verify",

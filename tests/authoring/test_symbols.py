@@ -120,7 +120,34 @@ def test_what_was_read_of_a_file_is_kept_until_the_file_changes(graph, book, tmp
     assert damaged.uses(cell) == changed.uses(cell)
 
 
+def test_a_registry_counts_what_the_package_around_it_loads(graph, book):
+    """As in the museum: the package imports its own modules, and one of them finds by name what they registered."""
+    book.module(
+        "hall/__init__.py", "from attnkit.hall import room, shed\nfrom attnkit.hall.base import show\nALL = (shed,)\n"
+    )
+    book.module(
+        "hall/base.py",
+        "KEPT = {}\ndef note(f):\n    KEPT[f.__name__] = f\n    return f\ndef show(n):\n    return KEPT[n]\n",
+    )
+    book.module(
+        "hall/room.py",
+        "from attnkit.hall.base import note\n@note\ndef chair():\n    return 1\ndef dust():\n    return 0\n",
+    )
+    book.module("hall/shed.py", "def tool():\n    return 1\n")
+    again = SymbolGraph(book.root)
+    shown = named(again, "from attnkit.hall import show\nshow('chair')")
+    assert "hall.room.chair" in shown
+    assert "hall.room.dust" not in shown
+    assert "hall.shed.tool" not in shown
+    assert "hall.shed.tool" in named(again, "from attnkit.hall import ALL\nALL[0].tool()")  # a module handed around
+
+
 PROGRAMS = {
+    "museum": """
+from attnkit.museum import visit
+for slug in ("shape-only-test", "minimum-shift", "merge-without-permute"):
+    print(visit(slug))
+""",
     "attention": """
 import torch
 from attnkit import attention, explain
@@ -174,7 +201,7 @@ def test_whatever_runs_is_counted(root: Path, name: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["book/idea/softmax", "book/idea/scaled-dot-product"])
+@pytest.mark.parametrize("name", ["book/idea/softmax", "book/idea/scaled-dot-product", "book/museum/use"])
 def test_whatever_a_chapter_runs_is_counted(root: Path, name: str):
     chapter = next(chapter for chapter in load_chapters(root) if chapter.name == name)
     program = "import os\nos.environ['ATTNKIT_BOOK'] = '1'\nfrom IPython.display import display\n"

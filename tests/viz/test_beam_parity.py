@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnkit.generation import Beam, Greedy, generate
-from attnkit.viz.explorers.beam import Prefixes, Recorded, explore_beam, record_prefixes, written_prefixes
+from attnkit.viz.explorers.beam import Prefixes, Recorded, explore_beam, record_prefixes, search, written_prefixes
 from tests.generation.tables import TableModel
 from tests.viz.kinds import run_kind
 
@@ -128,7 +128,7 @@ def test_a_translator_can_be_recorded():
     ("call", "message"),
     [
         (lambda: explore_beam({("a",): {"end": 1.0}}), "no entry for the empty prefix"),
-        (lambda: explore_beam({(): {"a": 0.7, "b": 0.7}}), "sum to 1 at most"),
+        (lambda: explore_beam({(): {"a": 0.7, "b": 0.7}}), "sum to 1"),
         (lambda: explore_beam({(): {"a": 0.0}}), "above 0"),
         (lambda: explore_beam({(): {"a": 1.0}}), "lacks what follows 'a'"),
         (lambda: explore_beam(TABLE, width=9), "width is 9; it should be a whole number from 1 to 6"),
@@ -145,3 +145,28 @@ def test_without_a_page_it_says_who_wins():
     text = repr(explore_beam(TABLE, title="Two searches"))
     assert "its best hypothesis is “a bird end”, that of greedy search “the cat end”" in text
     assert written_prefixes(TABLE).max_new == 3
+
+
+class Wide:
+    """60 tokens, of which a table of width 4 holds 8 a row."""
+
+    vocab = 60
+
+    def __call__(self, ids, **_):
+        rows = []
+        for row in ids.tolist():
+            dice = torch.Generator().manual_seed(sum((i + 1) * t for i, t in enumerate(row)))
+            rows.append(torch.randn(1, 60, generator=dice))
+        return torch.stack(rows)
+
+    def new_cache(self, *_, **__):
+        return None
+
+
+def test_a_table_that_was_cut_off_prints_the_model_s_own_scores():
+    found = record_prefixes(Wide(), [0], [str(i) for i in range(60)], eos=2, max_new=5, width=4)
+    method = Beam(4, length_penalty=0.0, n_best=4)
+    own = generate(Wide(), [[0]], max_new=5, eos=2, method=method, cache=None).hypotheses[0]
+    printed = search(found, 4, 0.0)
+    assert [tokens for tokens, _, _ in printed] == [h.tokens for h in own]
+    assert [s for _, s, _ in printed] == pytest.approx([sum(h.logprobs) for h in own], abs=1e-4)

@@ -88,7 +88,7 @@ def written_prefixes(table: Written, eos: str = "end") -> Prefixes:
     """A table written by hand: {"": {"the": 0.6, "a": 0.4}, "the": {"cat": 1.0}, "the cat": {"end": 1.0}, ...}.
 
     A prefix is its tokens, with spaces between, or as a tuple. Raises ValueError for probabilities that are not
-    above 0 or sum to more than 1, for a token that never ends, and
+    above 0 or do not sum to 1, for a token that never ends, and
     when what follows a prefix is missing.
     """
     table = {tuple(p.split()) if isinstance(p, str) else tuple(p): row for p, row in table.items()}
@@ -96,9 +96,9 @@ def written_prefixes(table: Written, eos: str = "end") -> Prefixes:
         raise ValueError("table: has no entry for the empty prefix, from which the first token is chosen")
     tokens = list(dict.fromkeys([*(t for row in table.values() for t in row), eos]))
     for prefix, row in table.items():
-        if not row or min(row.values()) <= 0 or sum(row.values()) > 1 + 1e-6:
+        if not row or min(row.values()) <= 0 or abs(sum(row.values()) - 1) > 1e-6:
             raise ValueError(
-                f"table: after {' '.join(prefix)!r} it has {dict(row)}; these should be above 0 and sum to 1 at most"
+                f"table: after {' '.join(prefix)!r} it has {dict(row)}; these should be above 0 and sum to 1"
             )
         for token in row:
             if token != eos and (*prefix, token) not in table:
@@ -176,7 +176,10 @@ def search(
 
 
 class Recorded:
-    """The table as a language model: what it does not hold is impossible. A row's first id stands for the prompt."""
+    """The table as a language model; a row's first id stands for the prompt.
+
+    What a table does not hold is impossible, but where it was recorded and cut off the others share what is left.
+    """
 
     def __init__(self, found: Prefixes) -> None:
         self.found, self.vocab = found, len(found.tokens)
@@ -184,7 +187,11 @@ class Recorded:
     def __call__(self, ids: torch.Tensor, **_: Any) -> torch.Tensor:
         logits = torch.full((len(ids), 1, self.vocab), -math.inf, dtype=torch.float64)
         for row, tokens in enumerate(ids[:, 1:].tolist()):
-            for token, value in self.found.following.get(tuple(tokens), [(self.found.eos, 0.0)]):
+            held = self.found.following.get(tuple(tokens), [(self.found.eos, 0.0)])
+            rest, others = 1 - math.fsum(math.exp(value) for _, value in held), self.vocab - len(held)
+            if rest > 1e-9 and others > 0 and len(held) >= 2 * self.found.widest:  # it was cut off there
+                logits[row, 0] = math.log(rest / others)  # so that a softmax leaves the held ones as they are
+            for token, value in held:
                 logits[row, 0, token] = value
         return logits
 
