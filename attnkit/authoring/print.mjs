@@ -40,7 +40,9 @@ for (const { address, target } of job.jobs) {
     }
     const article = document.querySelector("article") ?? document.body;
     return {
-      title: (article.querySelector("h1") ?? document.querySelector("h1"))?.firstChild?.textContent.trim() ?? document.title,
+      // The number of a chapter stands in a node of its own, and so does the link to the heading, which is no title.
+      title: [...((article.querySelector("h1") ?? document.querySelector("h1"))?.childNodes ?? [])]
+        .filter((e) => !e.classList?.contains("headerlink")).map((e) => e.textContent).join("").trim() || document.title,
       tooWide: [...article.querySelectorAll("*")]
         .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > width + 1)
         .filter((e) => !e.closest("mjx-assistive-mml, .visually-hidden, .sr-only"))
