@@ -208,7 +208,13 @@ class _Reader(ast.NodeVisitor):
         else:
             self.generic_visit(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._function(node)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for outside in (*node.decorator_list, *node.args.defaults, *(v for v in node.args.kw_defaults if v)):
             self.visit(outside)
         if self.annotations:
@@ -221,8 +227,6 @@ class _Reader(ast.NodeVisitor):
             own |= _bound(statement)
             shared |= {n for i in ast.walk(statement) if isinstance(i, (ast.Global, ast.Nonlocal)) for n in i.names}
         self._inside(own - shared, node.body)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # the two nodes have the same fields
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         for value in (*node.args.defaults, *(v for v in node.args.kw_defaults if v)):

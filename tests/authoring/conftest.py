@@ -7,18 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FRONT = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-"""
+from tests.tools import FRONT_MATTER
 
 
 class Book:
@@ -34,7 +23,7 @@ class Book:
     def page(self, name: str, text: str) -> Path:
         """Write (or write again) the page book/`name`.md and list it."""
         path = self.root / "book" / f"{name}.md"
-        path.write_text(FRONT + text, "utf-8")
+        path.write_text(FRONT_MATTER + text, "utf-8")
         if name not in self.names:
             self.names.append(name)
         listed = "".join(f"  - file: book/{n}\n" for n in self.names[1:])

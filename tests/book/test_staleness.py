@@ -12,19 +12,11 @@ import pytest
 from bs4 import BeautifulSoup
 
 from attnkit.authoring import site as building
+from tests.tools import FRONT_MATTER
 
-PAGE = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-# One page
+PAGE = (
+    FRONT_MATTER
+    + """# One page
 
 ```{code-cell} ipython3
 from attnkit.viz.tables import Table
@@ -36,6 +28,7 @@ Table(["a"], [["CELL"]])
 
 It has {glue:text}`cells` column.
 """
+)
 
 
 @pytest.fixture

@@ -15,21 +15,10 @@ from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup
 
 from attnkit.authoring.chapters import pages
+from tests.tools import FRONT_MATTER
 
 pytestmark = pytest.mark.slow
 
-FRONT = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-"""
 PAGE = """# One page
 
 ```{code-cell} ipython3
@@ -94,7 +83,7 @@ def small_book(root: Path, site: Path, tmp_path: Path) -> Path:
     shutil.copy(root / "pyproject.toml", folder)
     shutil.copy(root / "_config.yml", folder)
     (folder / "book" / "references.bib").write_text("")
-    (folder / "book" / "one.md").write_text(FRONT + PAGE, "utf-8")
+    (folder / "book" / "one.md").write_text(FRONT_MATTER + PAGE, "utf-8")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/one\n")
     return folder
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.tools import FRONT_MATTER
+
 NAME = "tiny"
 QUESTIONS = '''"""A tiny lab."""
 from attnkit.lab.question import Case, Mistake, question
@@ -29,18 +31,9 @@ class Essay:
     manual = True
     rubric = "A reason is given."
 '''
-MASTER = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-# A tiny lab
+MASTER = (
+    FRONT_MATTER
+    + """# A tiny lab
 
 ```{code-cell} ipython3
 from attnkit.lab import Lab
@@ -73,6 +66,7 @@ Since once is not enough, says the model answer.
 lab.progress()
 ```
 """
+)
 RIGHT = "# question: double\ndef double(x):\n    return 2 * x"
 CAPPED = "# question: double\ndef double(x):\n    return 2 * x if x.max() < 100 else x"
 SQUARE = "# question: double\ndef double(x):\n    return x * x"

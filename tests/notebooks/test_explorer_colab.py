@@ -72,3 +72,19 @@ def test_plain_controls_work_there(there: list[Any]) -> None:
     assert heard == 2
     assert drawn == ["<figure"] * 4
     assert different == 3, "temperature changes the matrix, and the base does not change buckets"
+
+
+def test_play_has_controls_with_the_ipywidgets_of_colab(colab_python: Path):
+    code = """
+import IPython, ipywidgets
+IPython.get_ipython = lambda: type("Shell", (), {"kernel": object()})()
+from attnkit.viz import play, table
+box = play(lambda n, w: table(["n", "w"], [[n, w]]), n=[1, 2.5], w=["a", "b"])
+slider, choice, shown = box.children
+slider.value = 2.5
+choice.value = "b"
+print(ipywidgets.__version__, type(slider).__name__, type(choice).__name__)
+print(">b</td>" in shown.value, "2.5" in shown.value, hasattr(box, "_ipython_display_"))
+"""
+    run = subprocess.run([str(colab_python), "-c", code], capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["7.7.1 SelectionSlider Dropdown", "True True True"], run.stderr[-2000:]

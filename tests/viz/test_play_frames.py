@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
+import importlib
 
 import pytest
 
-import attnkit.viz.play  # noqa: F401  the module, which has the function's name
 from attnkit.viz import Figure, lines, play, table
 from attnkit.viz.explorers.frames import frames_explorer
-from tests.notebooks.conftest import colab_python  # noqa: F401  a fixture
 from tests.viz.kinds import run_kind
 
 
@@ -22,6 +19,11 @@ def curve(power):
     return lines(
         [0, 1, 2], {"y": [0, 1, 2**power]}, alt=f"A curve of power {power} over three places.", xlabel="x", ylabel="y"
     )
+
+
+def test_loading_its_module_does_not_hide_the_function():
+    importlib.import_module("attnkit.viz.play")
+    assert importlib.import_module("attnkit.viz").play is play
 
 
 def test_every_combination_is_a_frame_and_the_last_name_runs_fastest():
@@ -114,22 +116,6 @@ def test_in_a_kernel_controls_draw_again_and_faults_are_seen(monkeypatch):
     assert "ValueError: n is &lt;3&gt;" in shown.value
     slider.value = 1
     assert shown.value == squares(1, "minus").html()
-
-
-def test_the_same_with_the_ipywidgets_of_colab(colab_python: Path):  # noqa: F811
-    code = """
-import IPython, ipywidgets
-IPython.get_ipython = lambda: type("Shell", (), {"kernel": object()})()
-from attnkit.viz import play, table
-box = play(lambda n, w: table(["n", "w"], [[n, w]]), n=[1, 2.5], w=["a", "b"])
-slider, choice, shown = box.children
-slider.value = 2.5
-choice.value = "b"
-print(ipywidgets.__version__, type(slider).__name__, type(choice).__name__)
-print(">b</td>" in shown.value, "2.5" in shown.value, hasattr(box, "_ipython_display_"))
-"""
-    run = subprocess.run([str(colab_python), "-c", code], capture_output=True, text=True)
-    assert run.stdout.splitlines() == ["7.7.1 SelectionSlider Dropdown", "True True True"], run.stderr[-2000:]
 
 
 def test_frames_need_not_come_from_play():
