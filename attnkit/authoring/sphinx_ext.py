@@ -7,6 +7,7 @@ pages are mended (see `mend`).
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxRole
 
+from attnkit.authoring import shown as shown_module
 from attnkit.authoring.chapters import GUIDE, Chapter, load_chapters
 from attnkit.authoring.execution import ChapterError, refresh
 from attnkit.authoring.manifest import write_manifest
@@ -138,8 +140,9 @@ def fill_jupyter_cache(chapters: list[Chapter], folder: Path) -> None:
 
 
 def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """The pages whose outputs changed although their source did not."""
-    keys = {chapter.name: chapter.key for chapter in chapters_of(app)}
+    """The pages whose outputs changed although their source did not, or of which another part is shown now."""
+    rule = hashlib.sha256(Path(shown_module.__file__).read_bytes()).hexdigest()
+    keys = {chapter.name: f"{chapter.key} {rule}" for chapter in chapters_of(app)}
     before = getattr(env, "attnkit_keys", {})
     env.attnkit_keys = keys  # type: ignore[attr-defined]  # Sphinx pickles what extensions put on the environment
     return [name for name, key in keys.items() if before.get(name) != key]

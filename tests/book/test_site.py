@@ -107,12 +107,15 @@ def test_links_to_colab_and_to_edit_pages_exist_exactly_when_published(html, roo
 
 
 def test_numbers_in_the_text_are_those_of_the_cells(root, site):
+    quoting = 0
     for chapter in (chapter for chapter in load_chapters(root) if not chapter.is_guide):
         page = soup(site / f"{chapter.name}.html")
         shown = [tag.get_text() for tag in page.select("span.pasted-text")]
         values = glued(chapter.executed()).values()
-        assert shown
         assert set(shown) == set(values), chapter.name
+        assert shown or not chapter.name.startswith(("book/idea/", "book/transformer/")), chapter.name
+        quoting += bool(shown)
+    assert quoting >= 15  # a page of the museum may quote nothing, a chapter must
 
 
 def test_each_lab_can_be_downloaded_from_the_site(html, site, root):
