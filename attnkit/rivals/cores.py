@@ -33,11 +33,11 @@ class Core(nn.Module):
         self, x: Float[Tensor, "batch len d_model"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch len d_model"]:
         """`lengths` counts the real tokens of each sequence, all unless given. Outputs at padding mean nothing."""
-        raise NotImplementedError
+        raise NotImplementedError  # each core says it for itself
 
     def steps(self, length: int) -> int:
         """How many operations wait for each other when `length` tokens are read, whatever the number of processors."""
-        raise NotImplementedError
+        raise NotImplementedError  # each core says it for itself
 
 
 class Recurrent(Core):
