@@ -13,6 +13,8 @@ say = printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 # Rooms whose files take minutes start first, so that no worker waits for one that began last.
 LONG := tests/browser tests/book tests/redteam tests/authoring tests/notebooks tests/grading
+# The rest by name: pytest would put `tests` back into alphabetical order.
+REST = $(filter-out $(LONG) tests/__pycache__,$(sort $(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py)))
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -71,7 +73,7 @@ unit: $(VENV)/.ready
 test: lint types book colab-env nbgrader-env ## Everything that CI runs
 	@.ci/need chromium bwrap
 	@$(call say,All tests)
-	@$(pytest) --no-loadscope-reorder --durations=25 $(LONG) tests
+	@$(pytest) --no-loadscope-reorder --durations=25 $(LONG) $(REST)
 
 gpu: $(VENV)/.ready ## On a machine with an NVIDIA GPU: what only a device can show
 	@$(call say,Tests on the GPU)

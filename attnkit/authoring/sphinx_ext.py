@@ -140,11 +140,17 @@ def fill_jupyter_cache(chapters: list[Chapter], folder: Path) -> None:
 
 
 def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """The pages whose outputs changed although their source did not, or of which another part is shown now."""
-    rule = hashlib.sha256(Path(shown_module.__file__).read_bytes()).hexdigest()
-    keys = {chapter.name: f"{chapter.key} {rule}" for chapter in chapters_of(app)}
+    """The pages whose outputs changed although their source did not; all, when what concerns every page changed.
+
+    That is the order of the book, which stands beside each page, and the rule by which cells are shown.
+    """
+    common = (Path(app.srcdir) / "_toc.yml", Path(shown_module.__file__))
+    keys = {chapter.name: chapter.key for chapter in chapters_of(app)}
+    keys[""] = hashlib.sha256(b"\0".join(path.read_bytes() for path in common)).hexdigest()
     before = getattr(env, "attnkit_keys", {})
     env.attnkit_keys = keys  # type: ignore[attr-defined]  # Sphinx pickles what extensions put on the environment
+    if before.get("") != keys[""]:
+        return sorted(env.found_docs)
     return [name for name, key in keys.items() if before.get(name) != key]
 
 

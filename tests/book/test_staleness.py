@@ -58,7 +58,7 @@ def jupyter_book(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_page_follows_the_code_that_it_imports(small_book):
+def test_a_page_follows_the_code_that_it_imports_and_the_order_of_the_book(small_book):
     page = small_book / "_build" / "html" / "book" / "one.html"
     assert "executed book/one" in jupyter_book(small_book)
     assert '<th scope="row">CELL</th>' in page.read_text("utf-8")
@@ -72,6 +72,14 @@ def test_a_page_follows_the_code_that_it_imports(small_book):
     tables.write_text(changed)
     assert "executed book/one" in jupyter_book(small_book)
     assert "new:CELL" in page.read_text("utf-8")
+
+    two = page.with_name("two.html")
+    assert "three.html" not in two.read_text("utf-8")
+    (small_book / "book" / "three.md").write_text("# Three\n\nThe newest.\n")
+    with (small_book / "_toc.yml").open("a") as toc:
+        toc.write("  - file: book/three\n")
+    assert "executed" not in jupyter_book(small_book)
+    assert "three.html" in two.read_text("utf-8"), "a new page stands beside every page at once"
 
 
 @pytest.mark.slow

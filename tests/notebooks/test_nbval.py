@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from attnkit.authoring.labs import Master
 from attnkit.authoring.strict import blind_spots, run_strict
+from attnkit.viz.gluing import BOOK
 
 from .conftest import MASTERS, ROOT, TWINS, completed, nbval, read
 
@@ -43,8 +44,10 @@ def test_a_chapters_twin_has_nothing_that_nbval_would_let_pass(twin: Path) -> No
 
 
 @pytest.mark.slow
-def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(tmp_path: Path) -> None:
+def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(tmp_path: Path, monkeypatch) -> None:
     """On one twin, a small one, as proof that nbval and our comparison agree.
+
+    Run as the page is: in a kernel of its own, `play` would give controls in place of frames.
 
     The outputs of all others are compared, byte for byte, with the run of their page (test_twins.py, and
     tests/book/test_executed.py, which shows that it is the same run): no cell runs twice.
@@ -53,6 +56,7 @@ def test_nbval_agrees_with_the_stored_outputs_of_a_chapter(tmp_path: Path) -> No
     path = tmp_path / twin.name
     nbformat.write(read(twin), path)
     (tmp_path / "conftest.py").write_text(TEXT_ONLY, "utf-8")
+    monkeypatch.setenv(BOOK, "1")
     run = nbval(path)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr
 
