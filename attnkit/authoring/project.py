@@ -85,6 +85,18 @@ def project_of(folder: Path) -> Project:
     return Project(folder.resolve(), importlib.metadata.version("attnkit"), "", installed_from() or "", is_clone=False)
 
 
+def page_files(root: Path) -> dict[str, Path]:
+    """The sources of the book's pages in the clone at `root`, by every name that a lab may use in `read`.
+
+    That is `idea/softmax`, and `softmax` for short where no other part of the book has a page of that name.
+    """
+    book, found, short = root / "book", dict[str, Path](), dict[str, list[Path]]()
+    for path in sorted(book.rglob("*.md")):
+        found[path.relative_to(book).with_suffix("").as_posix()] = path
+        short.setdefault(path.stem, []).append(path)
+    return {name: paths[0] for name, paths in short.items() if len(paths) == 1} | found
+
+
 def installed_from() -> str | None:
     """What to tell pip to get the attnkit that runs here: an index, a repository, or None for a local copy.
 

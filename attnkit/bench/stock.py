@@ -17,7 +17,7 @@ import numpy as np
 
 from attnkit.bench.classes import QUESTIONS
 from attnkit.lab.bank import LabSpec
-from attnkit.lab.lab import PRACTICE_SEED
+from attnkit.lab.judge import PRACTICE_SEED
 from attnkit.lab.question import Case, Question
 
 _LIMIT = 1800.0  # seconds

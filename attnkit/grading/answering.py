@@ -24,12 +24,13 @@ REQUESTS, REPLIES = 3, 4
 wire: Any
 standins: Any
 objects: Any
+blackbox: Any
 blocks: Any
 _as_array = np.array
 
 
 def lend(modules: dict[str, types.ModuleType]) -> None:
-    """Take `wire`, `standins`, `objects` and `blocks`."""
+    """Take `wire`, `standins`, `objects`, `blackbox` and `blocks`."""
     globals().update(modules)
 
 
@@ -42,6 +43,7 @@ class Answering:
         self.loop: Any = None
         self.answer = ""
         self.lines: dict[tuple[str, int], str] = {}
+        self.parser = wire.Parser()
         warnings.simplefilter("ignore")
         np.seterr(all="ignore")
         random.seed(0)
@@ -55,13 +57,16 @@ class Answering:
 
     def serve(self) -> None:
         """Answer requests until the pipe closes."""
-        parser = wire.Parser()
-        while data := os.read(REQUESTS, 1 << 16):
-            frame = parser.feed(data)
-            if frame is None:
-                continue
+        while (frame := self.receive()) is not None:
             act = self.load if frame.header["op"] == "load" else self.do
             self.send(frame.header["id"], *act(frame))
+
+    def receive(self):
+        """The next frame that comes, or None when the pipe has closed."""
+        while data := os.read(REQUESTS, 1 << 16):
+            if (frame := self.parser.feed(data)) is not None:
+                return frame
+        return None
 
     def send(self, number: int, header: dict, arrays: list) -> None:
         """Send one reply; one that does not fit the format is told instead of sent."""
@@ -69,8 +74,7 @@ class Answering:
             message = wire.pack({"id": number, **header}, arrays)
         except wire.Malformed as error:
             message = wire.pack({"id": number, **failed("malformed", f"Your function returned {error}.")})
-        while message:
-            message = message[os.write(REPLIES, message) :]
+        write(message)
 
     def load(self, frame) -> tuple[dict, list]:
         """Run the statements one by one. One that raises is left out: what matters is whether the answer exists."""
@@ -112,6 +116,8 @@ class Answering:
     def do(self, frame) -> tuple[dict, list]:
         """Follow one order: call the answer, or build, load, call or differentiate an object that it makes."""
         header = frame.header
+        if header["do"] == "trial":
+            return self.hold(header)
         try:
             if header["fresh"]:  # a new case: nothing lives on from the one before
                 self.objects = objects.Objects(self.function, header["framework"] == "torch")
@@ -121,21 +127,87 @@ class Answering:
         except BaseException as error:
             return describe(error, self.lines), []
 
+    def hold(self, header: dict) -> tuple[dict, list]:
+        """Hand the answer, a test, a function that asks for what the implementation gives; reply with its verdict."""
+        box = blackbox.BlackBox(Asking(self, header["id"]), header["framework"] == "torch")
+        held = objects.Objects(self.function, header["framework"] == "torch")
+        held.implementation = box.function()
+        try:
+            value, _ = held.perform(objects.Order("trial"))
+            message, where = describe(held.caught, self.lines)["failure"][1:] if held.caught else ("", "")
+            arrays: list = []
+            return {"value": to_spec(value, arrays), "changed": [], "said": [message, where]}, arrays
+        except BaseException as error:
+            return describe(error, self.lines), []
+        finally:
+            box.close()
+
+
+class Asking:
+    """What a test's questions go through: each is one frame, and its answer the next that comes."""
+
+    def __init__(self, answering: Answering, number: int) -> None:
+        self.answering, self.number, self.count = answering, number, 0
+
+    def __call__(self, args: tuple, kwargs: dict):
+        """The implementation's result, or ValueError with what it says."""
+        self.count += 1
+        arrays: list = []
+        header = {
+            "id": self.number,
+            "ask": self.count,
+            "args": [asked_spec(value, arrays) for value in args],
+            "kwargs": {name: asked_spec(value, arrays) for name, value in kwargs.items()},
+        }
+        try:
+            message = wire.pack(header, arrays)
+        except wire.Malformed as error:
+            self.count -= 1
+            raise ValueError(f"the implementation was handed {error}") from None
+        write(message)
+        frame = self.answering.receive()
+        if frame is None or "value" not in frame.header:
+            raise ValueError("the test is over" if frame is None else frame.header["error"])
+        return read_value(frame.header["value"], frame.arrays)
+
+
+def write(message: bytes) -> None:
+    """Send all of a message."""
+    while message:
+        message = message[os.write(REPLIES, message) :]
+
+
+def asked_spec(value, arrays: list) -> dict:
+    """A plain value of a question: an array, a number, a text, None or a tuple of these."""
+    if value is None:
+        return {"none": 0}
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, tuple):
+        return {"tuple": [asked_spec(one, arrays) for one in value]}
+    arrays.append(_as_array(value))
+    return {"array" if isinstance(value, np.ndarray) else "number": len(arrays) - 1}
+
+
+def read_value(spec, arrays: list):
+    """A value of a request, with its arrays in their places."""
+    ((kind, inner),) = spec.items()
+    if kind == "array":
+        return arrays[inner]
+    if kind == "number":
+        return arrays[inner].item()
+    if kind == "tuple":
+        return tuple(read_value(one, arrays) for one in inner)
+    if kind == "held":
+        return objects.Ref(inner)
+    return inner if kind == "text" else None
+
 
 def read_order(header: dict, arrays: list):
     """The order of a request, with its arrays in their places."""
 
     def value(spec):
-        ((kind, inner),) = spec.items()
-        if kind == "array":
-            return arrays[inner]
-        if kind == "number":
-            return arrays[inner].item()
-        if kind == "tuple":
-            return tuple(value(one) for one in inner)
-        if kind == "held":
-            return objects.Ref(inner)
-        return inner if kind == "text" else None
+        return read_value(spec, arrays)
 
     return objects.Order(
         header["do"],

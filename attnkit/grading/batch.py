@@ -20,12 +20,12 @@ from attnkit.grading.intake import MAX_NOTEBOOK, Found, Intake, Problem, take_in
 from attnkit.grading.jail import Isolation, Limits
 from attnkit.grading.job import Job
 from attnkit.grading.ledger import LEDGER, Ledger, key_of, now
-from attnkit.grading.notebook import NotANotebook, code_sources
 from attnkit.grading.policy import Policy, check_extensions
 from attnkit.grading.records import Asked, Entry, Event, Record, Run
 from attnkit.grading.standing import Class, Standing, class_of, standing_of
 from attnkit.grading.times import Times, about_times, handed_in
 from attnkit.lab.bank import LabSpec
+from attnkit.lab.reading.notebook import NotANotebook, code_sources
 from attnkit.lab.variants import named_student, same_student
 
 __all__ = ["KEY", "LEDGER", "Batch", "Results"]

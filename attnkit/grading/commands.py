@@ -50,7 +50,9 @@ def grade(
     scheduler: Annotated[
         str, typer.Option(help="Grade on the Dask cluster of this scheduler: tcp://127.0.0.1:8786.")
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time that one answer may take, in seconds.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that one answer may take; a question may ask for more.")
+    ] = 10.0,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest notebook that is read, in MiB.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON document to stdout; progress goes to stderr.")

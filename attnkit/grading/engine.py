@@ -16,15 +16,14 @@ import numpy as np
 
 from attnkit.grading import seeds
 from attnkit.grading.asking import Worker
-from attnkit.grading.cells import Cell, Plan, plan, read_cells
-from attnkit.grading.notebook import NotANotebook, code_sources
 from attnkit.grading.usage import OutsideMeter
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.feedback import sections
-from attnkit.lab.judge import judge
-from attnkit.lab.lab import PRACTICE_SEED
+from attnkit.lab.judge import PRACTICE_SEED, judge
 from attnkit.lab.outcome import Framework, Outcome
 from attnkit.lab.question import Question
+from attnkit.lab.reading.cells import Cell, Plan, plan, read_cells
+from attnkit.lab.reading.notebook import NotANotebook, code_sources
 from attnkit.lab.resources import judge_resources
 from attnkit.lab.shortcuts import find_shortcuts, not_available
 
@@ -73,7 +72,8 @@ def grade_question(zygote: Zygote, question: Question, cells: list[Cell], seed: 
         told = (("note", text), *(("note", note) for note in how.notes))
         return Graded(question.name, 0.0, question.points, kind, "", seed, _no_parts(question), told)
     shortcuts = find_shortcuts(how.attempts[0], question.answer, question.forbidden, how.modules)
-    outcome, worker = _judged(zygote, how, question, seeds.generator(seed), ("torch", "numpy"))
+    order = seeds.generator(seed).spawn(len(question.resources) + 1)[-1]  # the others are for measuring
+    outcome, worker = _judged(zygote, how, question, seeds.generator(seed), ("torch", "numpy"), order)
     public, printed = None, worker.loaded  # of the graded run nothing that the calls printed: it may quote inputs
     if not outcome.passed and not _hopeless(outcome):
         practice = np.random.default_rng(PRACTICE_SEED)
@@ -97,11 +97,16 @@ def grade_question(zygote: Zygote, question: Question, cells: list[Cell], seed: 
 
 
 def _judged(
-    zygote: Zygote, how: Plan, question: Question, rng: np.random.Generator, frameworks: tuple[Framework, ...]
+    zygote: Zygote,
+    how: Plan,
+    question: Question,
+    rng: np.random.Generator,
+    frameworks: tuple[Framework, ...],
+    order: np.random.Generator | None = None,
 ) -> tuple[Outcome, Worker]:
     worker = Worker(zygote, how, question)
     try:
-        outcome = judge(question, worker, question.cases(rng), frameworks)
+        outcome = judge(question, worker, question.cases(rng), frameworks, order)
     finally:
         worker.close()
     return outcome, worker

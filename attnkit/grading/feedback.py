@@ -18,6 +18,7 @@ from attnkit.grading.links import Links
 from attnkit.grading.manual import answer_text, attachments
 from attnkit.grading.pages import document, number, preformatted, table
 from attnkit.grading.standing import Asked, Class, Mark, Override, Standing
+from attnkit.lab.feedback import number as precise
 from attnkit.lab.feedback import points
 
 _HEADINGS = {"example": "The smallest practice case that fails", "printed": "What your code printed"}
@@ -113,7 +114,7 @@ def _variant(variant: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
-    return number(value) if isinstance(value, float) else str(value)
+    return precise(value, digits=6) if isinstance(value, float) else str(value)
 
 
 def _parts(answer: Graded) -> str:

@@ -7,6 +7,7 @@ itself the kernel would enforce no limit on processes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -38,13 +39,20 @@ LAUNCH = _HERE / "launch.py"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child may use. `seconds` is wall time by the trusted side's clock, for one question in one framework."""
+    """What one child may use. `seconds` is wall time by the trusted side's clock, for one question in one framework.
+
+    That is for a question that says nothing of its time; one that asks for twice the usual gets twice as much.
+    """
 
     seconds: float = 10.0
     load_seconds: float = 10.0
     memory: int = 2 * 2**30
     file_bytes: int = 16 * 2**20
     processes: int = 64
+
+    def scaled(self, share: float) -> Limits:
+        """The same with `share` times as much time."""
+        return dataclasses.replace(self, seconds=self.seconds * share, load_seconds=self.load_seconds * share)
 
     def rlimits(self) -> dict[str, int]:
         """The limits that the kernel enforces, by the name of the RLIMIT.
@@ -78,7 +86,7 @@ PYTHON_FLAGS = ["-s", "-P", "-B"]
 def worker_files() -> tuple[Path, ...]:
     """All of attnkit that a worker sees."""
     beside = (_HERE / f"{name}.py" for name in ("answering", "wire", "standins", "seccomp", "blocks"))
-    return (WORKER, *beside, _HERE.parent / "lab" / "objects.py")
+    return (WORKER, *beside, *(_HERE.parent / "lab" / f"{name}.py" for name in ("objects", "blackbox")))
 
 
 def command(python_arguments: list[str], private: Iterable[Path] = (), uid: int | None = None) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from attnkit.grading.cells import Cell
 from attnkit.grading.engine import Graded, grade_question, read_submission
 from attnkit.grading.jail import Isolation, Limits
 from attnkit.grading.manual import collected
@@ -19,6 +18,7 @@ from attnkit.grading.records import Record
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import LabSpec
 from attnkit.lab.question import Question
+from attnkit.lab.reading.cells import Cell
 
 
 class Changed(Exception):

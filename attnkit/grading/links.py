@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from attnkit.authoring.project import ProjectError, load_project
+from attnkit.authoring.project import ProjectError, load_project, page_files
 from attnkit.grading.errors import GradingError
 
 _ADDRESS = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~%/-]*)?", re.ASCII)
@@ -22,7 +22,7 @@ _TOLD = "Read in the book: "
 
 @dataclass(frozen=True)
 class Links:
-    """`book` is the address of the book's first page, "" when there is none; `pages` its pages by their last name."""
+    """`book` is the address of the book's first page, "" when there is none; `pages` its pages by name."""
 
     book: str = ""
     pages: dict[str, str] = field(default_factory=dict)
@@ -62,6 +62,6 @@ def find_links(book: str = "", start: Path | str = ".") -> Links:
     if not book and project.slug:
         owner, _, name = project.slug.partition("/")
         book = f"https://{owner.lower()}.github.io/{name}/"
-    found = sorted((project.root / "book").rglob("*.md"))
-    pages = {path.stem: path.relative_to(project.root).with_suffix(".html").as_posix() for path in found}
+    found = page_files(project.root)
+    pages = {name: path.relative_to(project.root).with_suffix(".html").as_posix() for name, path in found.items()}
     return Links(book and book.rstrip("/") + "/", pages)

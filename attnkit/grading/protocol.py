@@ -12,7 +12,7 @@ import os
 import re
 import selectors
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ _KINDS: dict[str, FailureKind] = {
     "missing": "missing",
 }
 
+
+# Gives the message that answers a question of a child's while its reply is waited for; may raise `wire.Malformed`.
+Asked = Callable[[wire.Frame], bytes]
 
 # ECMA-48: a command begins with ESC [ or ESC ]; the latter (titles, links) end with BEL or ESC \\.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]")
@@ -58,9 +61,12 @@ class Channel:
         for descriptor in (requests, replies, output):
             os.set_blocking(descriptor, False)
 
-    def ask(self, header: dict[str, Any], arrays: list[np.ndarray], seconds: float) -> wire.Frame:
+    def ask(
+        self, header: dict[str, Any], arrays: list[np.ndarray], seconds: float, asked: Asked | None = None
+    ) -> wire.Frame:
         """Send a request and wait for its reply, both within `seconds`. Raises `Broken`, then and for ever after.
 
+        Where `asked` is given, the child may ask questions before it replies: frames with an "ask" in their header.
         Raises `ValueError` for a request that does not fit the wire: that is a question's doing, not the worker's.
         """
         if self._broken is not None:
@@ -74,7 +80,7 @@ class Channel:
             ) from None
         try:
             self._refuse_early_bytes()
-            return self._exchange(message, time.monotonic() + seconds)
+            return self._exchange(message, time.monotonic() + seconds, asked)
         except wire.Malformed as error:
             self._broken = Failure("malformed", f"The worker sent {error}.")
         except Broken as error:
@@ -105,7 +111,7 @@ class Channel:
         if self._parser.pending or self._read(self._replies):
             raise wire.Malformed("a reply that nobody asked for")
 
-    def _exchange(self, message: bytes, deadline: float) -> wire.Frame:
+    def _exchange(self, message: bytes, deadline: float, asked: Asked | None) -> wire.Frame:
         unsent = memoryview(message)
         with selectors.DefaultSelector() as ready:
             ready.register(self._replies, selectors.EVENT_READ)
@@ -123,7 +129,10 @@ class Channel:
                     elif (frame := self._parser.feed(self._read_or_die())) is not None:
                         if unsent or self._parser.pending:
                             raise wire.Malformed("more or earlier than it was asked")
-                        return frame
+                        if asked is None or "ask" not in frame.header:
+                            return frame
+                        unsent = memoryview(asked(frame))
+                        ready.register(self._requests, selectors.EVENT_WRITE)
         raise Broken(Failure("timeout"))
 
     def _write(self, data: memoryview) -> int:
@@ -217,7 +226,14 @@ def decode_reply(frame: wire.Frame, number: int, names: Sequence[str]) -> Reply:
     changed = header.get("changed", [])
     if not isinstance(changed, list) or any(type(i) is not int or not 0 <= i < len(names) for i in changed):
         return Failure("malformed", "The worker sent a list of changed arguments that cannot be.")
-    return Answer(value, tuple(names[i] for i in sorted(set(changed))))
+    return Answer(value, tuple(names[i] for i in sorted(set(changed))), _decode_said(header.get("said")))
+
+
+def _decode_said(said: Any) -> tuple[tuple[str, str], ...]:
+    """What a test says of an implementation that it catches, and the line: text only."""
+    if not isinstance(said, list) or len(said) != 2 or not all(isinstance(text, str) for text in said):
+        return ()
+    return ((plain(said[0]), plain(said[1])),)
 
 
 def decode_failure(failure: Any) -> Failure:

@@ -13,10 +13,10 @@ from attnkit.grading.errors import GradingError
 from attnkit.grading.intake import MAX_NOTEBOOK
 from attnkit.grading.jail import Isolation, Limits
 from attnkit.grading.job import Job, grade_job
-from attnkit.grading.notebook import NotANotebook, code_sources
 from attnkit.grading.receipt import Receipt, body_of, differences
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import LabSpec
+from attnkit.lab.reading.notebook import NotANotebook, code_sources
 
 # The seed of a question that the receipt does not know: it cannot be repeated, only named.
 _NO_SEED = "0"

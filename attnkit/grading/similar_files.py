@@ -7,11 +7,11 @@ from pathlib import Path
 
 from attnkit.grading.errors import GradingError
 from attnkit.grading.intake import take_in
-from attnkit.grading.notebook import NotANotebook
 from attnkit.grading.similarity import Pair, similar
 from attnkit.grading.sources import sources_of
 from attnkit.grading.standing import Class
 from attnkit.lab.bank import LabSpec
+from attnkit.lab.reading.notebook import NotANotebook
 
 
 def compared(found: Class, source: Path, spec: LabSpec, out: Path) -> tuple[list[Pair], dict[str, dict[str, str]], int]:

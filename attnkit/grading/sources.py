@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from attnkit.grading.cells import Statement, plan
 from attnkit.grading.engine import read_submission
-from attnkit.grading.notebook import NotANotebook, code_sources
 from attnkit.lab.bank import LabSpec
 from attnkit.lab.parsing import parse
+from attnkit.lab.reading.cells import Statement, plan
+from attnkit.lab.reading.notebook import NotANotebook, code_sources
 
 
 def sources_of(data: bytes, spec: LabSpec) -> dict[str, str]:

@@ -17,7 +17,7 @@ _UNTRIED = {"blank": "not written", "not-implemented": "not written", "unreadabl
 _KINDS = {
     "timeout": "did not end in time",
     "died": "the process ended",
-    "malformed": "returned no array",
+    "malformed": "returned nothing that can be judged",
     "missing": "no such function",
 }
 _EXCEPTIONS = {name for name in vars(builtins) if name.endswith("Error")}

@@ -20,10 +20,10 @@ import numpy as np
 from attnkit.grading import seccomp, seeds
 from attnkit.grading.account import processor_seconds
 from attnkit.grading.asking import Worker
-from attnkit.grading.cells import Plan, Statement
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.outcome import Answer, Failure, Framework, Reply
 from attnkit.lab.question import Case, Question, Resource
+from attnkit.lab.reading.cells import Plan, Statement
 from attnkit.lab.resources import Usage, wrong
 from attnkit.lab.script import Asked, asked
 

@@ -263,7 +263,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     torch.softmax(torch.ones(2, 2) @ torch.ones(2, 2), -1).sum().item()
-    lent = {name: beside(name) for name in ("wire", "standins", "objects", "blocks")}
+    lent = {name: beside(name) for name in ("wire", "standins", "objects", "blackbox", "blocks")}
     lent["blocks"].prepare()
     answering = beside("answering")
     answering.lend(lent)

@@ -51,17 +51,18 @@ class Zygote:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def child(self, alone: bool = False) -> Channel:
+    def child(self, alone: bool = False, limits: jail.Limits | None = None) -> Channel:
         """A fresh child to talk to. The one before it, if any, is ended and everything that it left behind removed.
 
-        One that is `alone`, to be measured, can start threads but no process and no program, and write to no file.
+        `limits` are its own, the zygote's if it has none. One that is `alone`, to be measured, can start threads but no
+        process and no program, and write to no file.
         """
         self.end_child()
         for _ in range(3):
             if self._process is None:
                 self._start()
             with contextlib.suppress(OSError):
-                return self._fork(alone)
+                return self._fork(alone, limits or self.limits)
             self.stop()
         raise GradingError("The worker process ends as soon as it is started; nothing can be graded.")
 
@@ -140,12 +141,12 @@ class Zygote:
             self.stop()
             raise GradingError(f"The worker process does not start: {said[-500:] or 'it says nothing'}") from None
 
-    def _fork(self, alone: bool) -> Channel:
+    def _fork(self, alone: bool, limits: jail.Limits) -> Channel:
         requests_read, requests = os.pipe()
         replies, replies_write = os.pipe()
         output, output_write = os.pipe()
         theirs = (requests_read, replies_write, output_write)
-        limits = dataclasses.replace(self.limits, file_bytes=0) if alone else self.limits
+        limits = dataclasses.replace(limits, file_bytes=0) if alone else limits
         try:
             order = {"op": "fork", "limits": limits.rlimits(), "alone": alone}
             self.process = self._order(order, theirs, START_SECONDS)

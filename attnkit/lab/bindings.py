@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -64,19 +64,6 @@ def root_name(node: ast.AST) -> str:
 def collect(scope: Scope, body: list[ast.stmt], order: int = 0, cell: int = 0, sure: bool = False) -> None:
     """Add to `scope` what `body` binds. `sure` where nothing but this decides what the name is afterwards."""
 
-    def bind(target: ast.AST, value: ast.AST | None) -> None:
-        if isinstance(target, ast.Tuple | ast.List):
-            values = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-            same = len(values) == len(target.elts)
-            for place, one in enumerate(target.elts):
-                bind(one, values[place] if same else value)
-        elif isinstance(target, ast.Starred):
-            bind(target.value, value)
-        elif isinstance(target, ast.Name):
-            scope.bind(target.id, Binding("", value, scope, order, cell, sure and top))
-        elif name := root_name(target):
-            scope.bind(name, Binding("", value, scope, order, cell, False))
-
     whole = set(map(id, body))
     for node in inside(body):
         top = id(node) in whole
@@ -86,7 +73,22 @@ def collect(scope: Scope, body: list[ast.stmt], order: int = 0, cell: int = 0, s
             scope.bind(node.name, Binding("", node, scope, order, cell, sure and top))
         else:
             for target, value in _assigned(node):
-                bind(target, value)
+                _bind(scope, target, Binding("", value, scope, order, cell, sure and top))
+
+
+def _bind(scope: Scope, target: ast.AST, what: Binding) -> None:
+    """Add to `scope` that `target`, a name or something that holds names, is assigned `what`."""
+    if isinstance(target, ast.Tuple | ast.List):
+        values = what.node.elts if isinstance(what.node, ast.Tuple | ast.List) else []
+        same = len(values) == len(target.elts)
+        for place, one in enumerate(target.elts):
+            _bind(scope, one, replace(what, node=values[place]) if same else what)
+    elif isinstance(target, ast.Starred):
+        _bind(scope, target.value, what)
+    elif isinstance(target, ast.Name):
+        scope.bind(target.id, what)
+    elif name := root_name(target):
+        scope.bind(name, replace(what, sure=False))
 
 
 def _bind_imports(scope: Scope, node: ast.Import | ast.ImportFrom, order: int, cell: int, sure: bool) -> None:

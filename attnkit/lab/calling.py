@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from attnkit.lab.blackbox import BlackBox
 from attnkit.lab.objects import Objects, Told
 from attnkit.lab.outcome import Answer, Failure, FailureKind, Framework, Reply
 from attnkit.lab.question import Case, Question
 from attnkit.lab.script import Asked, perform
+from attnkit.lab.steps import Trial
+from attnkit.lab.trials import Trying
 
 # No answer is anywhere near this large; converting one that is would stall the notebook.
 MAX_VALUES = 1_000_000
@@ -46,7 +49,25 @@ class InProcess:
     def __call__(self, case: Case, framework: Framework) -> Reply:
         """Go through the case with fresh objects and fresh copies of its arrays, as arrays of `framework`."""
         objects = Objects(self.function, framework == "torch")
-        return perform(self.question, case, lambda asked, _: self._do(objects, asked))
+        return perform(self.question, case, lambda asked, _: self._step(objects, asked))
+
+    def _step(self, objects: Objects, asked: Asked) -> Reply:
+        return self._do(objects, asked) if asked.trial is None else self._hold(objects, asked, asked.trial)
+
+    def _hold(self, objects: Objects, asked: Asked, trial: Trial) -> Reply:
+        """A trial: the answer, a test, is handed an implementation that runs right here."""
+        trying = Trying(trial)
+        box = BlackBox(trying, objects.as_torch)
+        objects.implementation = box.function()
+        try:
+            reply = self._do(objects, asked)
+        finally:
+            box.close()
+        if trying.refused:
+            return Failure("malformed", trying.refused)
+        if isinstance(reply, Failure):
+            return reply
+        return Answer(reply.value, said=(_as_said(objects.caught, self.function),))
 
     def _do(self, objects: Objects, asked: Asked) -> Reply:
         try:
@@ -158,6 +179,14 @@ def _as_failure(error: BaseException, answer: Callable[..., Any]) -> Failure:
     name = type(error).__name__
     where = f"line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own else ""
     return Failure(kind, f"{name}: {message}" if message else name, where)
+
+
+def _as_said(caught: AssertionError | None, test: Callable[..., Any]) -> tuple[str, str]:
+    """What a test says that has caught something, and the line that says it."""
+    if caught is None:
+        return "", ""
+    failure = _as_failure(caught, test)
+    return failure.message, failure.where
 
 
 def _own_names(answer: Callable[..., Any]) -> set[str]:

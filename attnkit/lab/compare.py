@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnkit.lab.question import Case, Tolerance
-from attnkit.lab.steps import Gradient, Step, comparing
+from attnkit.lab.steps import Gradient, Step, Trial, comparing
+from attnkit.lab.trials import wrong_verdict
 
 
 def same(got: Any, want: Any, tolerance: Tolerance) -> bool:
@@ -41,8 +42,13 @@ def script_difference(case: Case, got: Any, want: tuple[Any, ...], tolerance: To
     if not isinstance(got, tuple) or len(got) != len(places):
         return Differs(places[-1] + 1, None, f"you returned {_many(got)}; there are {len(places)} steps to compare")
     for place, one, other in zip(places, got, want, strict=True):
+        step = case.steps[place]
+        if isinstance(step, Trial):
+            if line := wrong_verdict(step.broken, one):
+                return Differs(place + 1, None, line)
+            continue
         if line := difference(one, other, tolerance):
-            return _within(case.steps[place], place + 1, one, other, tolerance, line)
+            return _within(step, place + 1, one, other, tolerance, line)
     return None
 
 

@@ -176,7 +176,7 @@ def _example(outcome: Outcome) -> str:
         lines += [_fill(line, "  ") for line in _failure(outcome.failure)]
     else:
         lines += [_labelled("your answer:", example.got), _labelled("expected:   ", example.want)]
-        lines.append(f"  ({example.why})")
+        lines.append(_fill(f"({example.why})", "  "))
     return "\n".join(lines)
 
 

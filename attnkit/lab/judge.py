@@ -6,13 +6,13 @@ Nothing here loads torch, since the grader's trusted process does without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from attnkit.lab.compare import difference, same, script_difference
+from attnkit.lab.compare import same
 from attnkit.lab.feedback import show_answer, show_arrays, show_inputs
 from attnkit.lab.outcome import (
     Answer,
@@ -27,37 +27,15 @@ from attnkit.lab.outcome import (
 from attnkit.lab.question import ORDINARY, Case, Mistake, Question
 from attnkit.lab.reference import copies, run_trusted
 from attnkit.lab.script import shown
-from attnkit.lab.steps import comparing, size
+from attnkit.lab.steps import comparing, on_trial
+from attnkit.lab.trials import Refused, short
+from attnkit.lab.verdict import MAX_TEXT, Call, Judged, judged, replies, wanted
 
-__all__ = ["Answer", "Call", "Failure", "Outcome", "Reply", "judge"]
+__all__ = ["MAX_TEXT", "PRACTICE_SEED", "Answer", "Call", "Failure", "Outcome", "Reply", "judge"]
 
-Call = Callable[[Case, Framework], Reply]
-
-# After one of these the answer is not called again: it would cost the same time once more.
-_FINAL = ("timeout", "died", "missing")
-MAX_TEXT = 400  # characters of a message or a line of code that feedback repeats
+# The notebook always draws the same cases, so that a check says the same thing twice; the grader draws others.
+PRACTICE_SEED = 0
 _RAISED = object()  # what a mistake "returns" where it raises
-
-
-@dataclass(frozen=True, eq=False)
-class _Judged:
-    """A case with what was wanted and what came back; `why` is "" when it passed."""
-
-    case: Case
-    want: Any
-    reply: Reply
-    why: str
-    step: int = 0  # of a script: the step that failed or differs, from 1
-    value: int | None = None  # and which of the values that it gives
-
-    @property
-    def passed(self) -> bool:
-        return self.why == ""
-
-    @property
-    def size(self) -> int:
-        inputs = sum(np.size(value) for value in (*self.case.args, *self.case.kwargs.values()))
-        return int(inputs) + size(self.case.steps)
 
 
 def judge(
@@ -65,19 +43,25 @@ def judge(
     call: Call,
     cases: Iterable[Case],
     frameworks: Sequence[Framework] = ("torch", "numpy"),
+    order: np.random.Generator | None = None,
 ) -> Outcome:
     """Judge an answer to `question`, called through `call(case, framework)`, on `cases`.
 
     The whole question is judged with torch inputs and, if that is not full marks, again with NumPy inputs;
     the better total counts, and between equal totals the one that explains more. Of `frameworks` only those are tried
-    that the question allows, or all that it allows when none of them is.
+    that the question allows, or all that it allows when none of them is. `order` draws the order of trials, which are
+    otherwise held as the cases have them.
     """
-    wanted = [(case, run_trusted(question.reference, question, case)) for case in cases]
+    asked = [(case, wanted(question, case)) for case in cases]
+    mistakes = _Mistakes(question)
+    drawn = None if order is None else int(order.integers(2**63))  # one order: another would be another chance
     if frameworks:
         frameworks = [one for one in frameworks if one in question.frameworks] or question.frameworks
     best: tuple[tuple[Any, ...], Outcome] | None = None
     for framework in frameworks:
-        outcome = _judge_with(question, call, wanted, framework)
+        answers = replies([case for case, _ in asked], call, framework, drawn)
+        results = [judged(question, case, want, reply) for (case, want), reply in zip(asked, answers, strict=True)]
+        outcome = _outcome(question, results, framework, mistakes)
         rank = _rank(outcome)
         if best is None or rank > best[0]:
             best = (rank, outcome)
@@ -94,54 +78,18 @@ def _rank(outcome: Outcome) -> tuple[Any, ...]:
     return (outcome.points, passed, outcome.mistake is not None, outcome.failure is None)
 
 
-def _judge_with(question: Question, call: Call, wanted: list[tuple[Case, Any]], framework: Framework) -> Outcome:
-    judged: list[_Judged] = []
-    final: Failure | None = None
-    for case, want in wanted:
-        reply = final or call(case, framework)
-        if isinstance(reply, Failure):
-            reply = Failure(reply.kind, _clean(reply.message), _clean(reply.where), reply.step)
-            final = reply if reply.kind in _FINAL else None
-            judged.append(_Judged(case, want, reply, _failure_line(reply), reply.step))
-        elif case.steps:
-            judged.append(_judge_script(question, case, want, reply))
-        else:
-            judged.append(_Judged(case, want, reply, difference(reply.value, want, question.tolerance)))
-    return _outcome(question, judged, framework)
-
-
-def _judge_script(question: Question, case: Case, want: Any, answer: Answer) -> _Judged:
-    differs = script_difference(case, answer.value, want, question.tolerance)
-    if differs is None:
-        return _Judged(case, want, answer, "")
-    line = shown(question, case.steps[: differs.step]).lines[-1]
-    why = f"after step {differs.step}, `{line}`: {differs.why}"
-    return _Judged(case, want, answer, why, differs.step, differs.value)
-
-
-def _clean(text: str) -> str:
-    """Text that comes from a student's process, as one short printable line: it is shown in terminals and pages."""
-    return "".join(one if one.isprintable() else " " for one in text[:MAX_TEXT])
-
-
-def _failure_line(failure: Failure) -> str:
-    if failure.kind == "not-implemented":
-        return "not written yet"
-    return f"{failure.kind}: {failure.message}" if failure.message else failure.kind
-
-
-def _outcome(question: Question, judged: list[_Judged], framework: Framework) -> Outcome:
+def _outcome(question: Question, results: list[Judged], framework: Framework, mistakes: _Mistakes) -> Outcome:
     # A part that has no case is measured, or it would pass for nothing; a case of no part would count for nothing.
-    measured = {resource.part for resource in question.resources} - {j.case.part for j in judged}
+    measured = {resource.part for resource in question.resources} - {j.case.part for j in results}
     parts = {
-        part: all(j.passed for j in judged if j.case.part == part) for part in question.parts if part not in measured
+        part: all(j.passed for j in results if j.case.part == part) for part in question.parts if part not in measured
     }
-    if {j.case.part for j in judged} != set(parts):
-        raise ValueError(f"cases: had the parts {sorted({j.case.part for j in judged})}; should be {sorted(parts)}")
+    if {j.case.part for j in results} != set(parts):
+        raise ValueError(f"cases: had the parts {sorted({j.case.part for j in results})}; should be {sorted(parts)}")
     earned = sum(question.parts[part] for part, passed in parts.items() if passed) if parts[ORDINARY] else 0.0
-    failed = [j for j in judged if not j.passed]
+    failed = [j for j in results if not j.passed]
     smallest = _counterexample(failed, parts)
-    mistake = _recognise(question, judged, parts) if failed else None
+    mistake = _recognise(mistakes, results, parts) if failed else None
     return Outcome(
         question=question.name,
         framework=framework,
@@ -149,96 +97,175 @@ def _outcome(question: Question, judged: list[_Judged], framework: Framework) ->
         max_points=question.points,
         parts=parts,
         worth=dict(question.parts),
-        results=tuple(CaseResult(j.case.part, j.case.note, j.passed, j.why) for j in judged),
+        results=tuple(CaseResult(j.case.part, j.case.note, j.passed, j.why) for j in results),
         failure=smallest.reply if smallest and isinstance(smallest.reply, Failure) else None,
         mistake=mistake,
-        invariant=_broken_invariant(question, smallest) if smallest and mistake is None else None,
+        invariant=_broken(question, smallest) if smallest and mistake is None else None,
         counterexample=_as_text(question, smallest) if smallest else None,
-        notes=_notes(judged),
+        notes=_notes(results),
         read=question.read,
     )
 
 
-def _counterexample(failed: list[_Judged], parts: dict[str, bool]) -> _Judged | None:
+def _counterexample(failed: list[Judged], parts: dict[str, bool]) -> Judged | None:
     """The smallest failed case of the first part that failed; an answer says more than an exception."""
     first = next((part for part, passed in parts.items() if not passed), None)
     candidates = [j for j in failed if j.case.part == first]
     return min(candidates, key=lambda j: (isinstance(j.reply, Failure), j.size), default=None)
 
 
-def _as_text(question: Question, judged: _Judged) -> Counterexample:
+def _as_text(question: Question, judged: Judged) -> Counterexample:
     case, got, want = judged.case, judged.reply.value if isinstance(judged.reply, Answer) else None, judged.want
     if not case.steps:
         inputs, script = show_inputs(question.argument_names(), case), tuple[str, ...]()
     else:
         # Before its first step a script has no failure of its own: the whole of it is shown.
         step = judged.step or len(case.steps)
-        lines = shown(question, case.steps[:step])
+        first = step - 1 if on_trial(case.steps) else 0  # trials have nothing to do with each other
+        lines = shown(question, case.steps[first:step])
         inputs, script = show_arrays(lines.arrays), lines.lines
-        entry = {place + 1: number for number, place in enumerate(comparing(case.steps))}.get(step)
-        got = got[entry] if isinstance(got, tuple) and entry is not None and entry < len(got) else None
-        want = want[entry] if entry is not None else ()
-        if judged.value is not None and isinstance(got, tuple) and isinstance(want, tuple):
-            got, want = got[judged.value], want[judged.value]
-    texts = show_answer(got, want)
+    if case.judged_by is not None:
+        score = f"{case.judged_by.name} is {judged.score}" if judged.score else show_answer(got, got)[0]
+        texts = score, f"at least {case.judged_by.at_least:.4g}"
+    elif on_trial(case.steps):
+        texts = _verdicts(judged)
+    else:
+        if case.steps:
+            entry = {place + 1: number for number, place in enumerate(comparing(case.steps))}.get(step)
+            got = got[entry] if isinstance(got, tuple) and entry is not None and entry < len(got) else None
+            want = want[entry] if entry is not None else ()
+            if judged.value is not None and isinstance(got, tuple) and isinstance(want, tuple):
+                got, want = got[judged.value], want[judged.value]
+        texts = show_answer(got, want)
     return Counterexample(case.note, inputs, *texts, why=judged.why, script=script)
 
 
-def _recognise(question: Question, judged: list[_Judged], parts: dict[str, bool]) -> Recognised | None:
+def _verdicts(judged: Judged) -> tuple[str, str]:
+    """What a test did with an implementation, and what it should have done."""
+    if not isinstance(judged.reply, Answer):
+        return "", ""
+    message, where = judged.reply.said[judged.step - 1] if judged.step <= len(judged.reply.said) else ("", "")
+    if isinstance(judged.want, tuple) and judged.want[judged.step - 1]:
+        return "it returns", "an AssertionError"
+    lines = [short(message) or "an AssertionError", *([f"at {short(where)}"] if where else [])]
+    return "\n".join(lines), "it returns"
+
+
+class _Mistakes:
+    """What each mistake of a question gives to each case, found once: one may train a model."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self._found: dict[tuple[str, int], tuple[Case, Any]] = {}
+
+    def give(self, mistake: Mistake, case: Case) -> Any:
+        """The mistake's answer to the case, `_RAISED`, or as what it was `Refused`."""
+        key = mistake.name, id(case)
+        if key not in self._found:
+            self._found[key] = case, self._called(mistake, case)
+        return self._found[key][1]
+
+    def _called(self, mistake: Mistake, case: Case) -> Any:
+        try:
+            return run_trusted(mistake.wrong, self.question, case, None)
+        except Refused as error:
+            return error
+        except Exception:  # a mistake that raises is one that a student's answer raises for, too
+            return _RAISED
+
+
+def _recognise(mistakes: _Mistakes, results: list[Judged], parts: dict[str, bool]) -> Recognised | None:
     """The mistake that gives the student's answers, on every case or at least in the first part that failed."""
-    if not any(isinstance(j.reply, Answer) for j in judged if not j.passed):
+    if not any(isinstance(j.reply, Answer) or _refused(j) for j in results if not j.passed):
         return None
-    for mistake in question.mistakes:
-        if _explains(question, mistake, judged):
+    named = mistakes.question.mistakes
+    for mistake in named:
+        if _explains(mistakes, mistake, results):
             return Recognised(mistake.name, mistake.hint, mistake.read)
     first = next(part for part, passed in parts.items() if not passed)
-    inside = [j for j in judged if j.case.part == first]
-    found = [mistake for mistake in question.mistakes if _explains(question, mistake, inside)]
+    inside = [j for j in results if j.case.part == first]
+    found = [mistake for mistake in named if _explains(mistakes, mistake, inside)]
     # Two mistakes that explain the same answers would make the hint a guess.
     if len(found) != 1:
         return None
     return Recognised(found[0].name, found[0].hint, found[0].read, certain=False)
 
 
-def _explains(question: Question, mistake: Mistake, judged: list[_Judged]) -> bool:
-    """Whether `mistake` gives the student's answers on all of `judged`, and at least one of them is wrong."""
+def _explains(mistakes: _Mistakes, mistake: Mistake, results: list[Judged]) -> bool:
+    """Whether `mistake` gives the student's answers on all of `results`, and at least one of them is wrong."""
     telling = False
-    for j in judged:
-        output = _call_mistake(question, mistake, j.case)
+    for j in results:
+        output = mistakes.give(mistake, j.case)
         if isinstance(j.reply, Failure):
-            if output is not _RAISED or j.reply.kind != "raised":
+            if not _fails_alike(output, j):
                 return False
+            telling = telling or _refused(j)
             continue
-        if output is _RAISED or not same(j.reply.value, output, question.tolerance):
+        if (
+            output is _RAISED
+            or isinstance(output, Refused)
+            or not same(j.reply.value, output, mistakes.question.tolerance)
+        ):
             return False
         telling = telling or not j.passed
     return telling
 
 
-def _call_mistake(question: Question, mistake: Mistake, case: Case) -> Any:
-    try:
-        return run_trusted(mistake.wrong, question, case, None)
-    except Exception:  # a mistake that raises is one that a student's answer raises for, too
-        return _RAISED
+def _fails_alike(output: Any, judged: Judged) -> bool:
+    """Whether a mistake fails in the way in which the answer did; of what is refused the numbers may differ."""
+    assert isinstance(judged.reply, Failure)
+    if not _refused(judged):
+        return output is _RAISED and judged.reply.kind == "raised"
+    return isinstance(output, Refused) and _without_numbers(str(output)) == _without_numbers(judged.reply.message)
 
 
-def _broken_invariant(question: Question, judged: _Judged) -> Recognised | None:
-    """The first invariant that the answer breaks; tuples, scripts and wrong shapes are told as they are."""
-    if not isinstance(judged.reply, Answer) or isinstance(judged.reply.value, tuple):
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
+def _refused(judged: Judged) -> bool:
+    """Whether a test asked for more than it may."""
+    return on_trial(judged.case.steps) and isinstance(judged.reply, Failure) and judged.reply.kind == "malformed"
+
+
+def _broken(question: Question, judged: Judged) -> Recognised | None:
+    """What is wrong with an answer that no mistake gives: it misses its threshold, or breaks an invariant."""
+    threshold = judged.case.judged_by
+    if threshold is None:
+        return _broken_invariant(question, judged)
+    if not judged.score:
         return None
-    got = np.asarray(judged.reply.value)
-    if got.shape != np.shape(judged.want) or got.dtype.kind not in "fiub":
+    return Recognised(f"{threshold.name} is below {threshold.at_least:.4g}", threshold.hint, threshold.read)
+
+
+def _broken_invariant(question: Question, judged: Judged) -> Recognised | None:
+    """The first invariant that the answer breaks; scripts and wrong shapes are told as they are."""
+    if not isinstance(judged.reply, Answer) or judged.case.steps:
+        return None
+    got = _alike(judged.reply.value, judged.want)
+    if got is None:
         return None
     args, kwargs = copies(judged.case, np.float64)
     for invariant in question.invariants:
         with np.errstate(all="ignore"):
-            if not invariant.holds(got.astype(np.float64), *args, **kwargs):
+            if not invariant.holds(got, *args, **kwargs):
                 return Recognised(invariant.name, invariant.hint, invariant.read)
     return None
 
 
-def _notes(judged: list[_Judged]) -> tuple[str, ...]:
-    changed = sorted({name for j in judged if isinstance(j.reply, Answer) for name in j.reply.changed})
+def _alike(got: Any, want: Any) -> Any:
+    """`got` in double precision where it has the form of `want`, an array or a tuple of arrays; None elsewhere."""
+    if not isinstance(want, tuple) and not isinstance(got, tuple):
+        numbers = np.asarray(got)
+        return numbers.astype(np.float64) if numbers.shape == np.shape(want) and numbers.dtype.kind in "fiub" else None
+    if not isinstance(want, tuple) or not isinstance(got, tuple) or len(got) != len(want):
+        return None
+    parts = tuple(map(_alike, got, want))
+    return None if any(part is None for part in parts) else parts
+
+
+def _notes(results: list[Judged]) -> tuple[str, ...]:
+    changed = sorted({name for j in results if isinstance(j.reply, Answer) for name in j.reply.changed})
     if not changed:
         return ()
     return (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import html
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from attnkit.lab import kernel
 from attnkit.lab.bank import load_lab
 from attnkit.lab.calling import InProcess, frameworks_of
 from attnkit.lab.feedback import as_html, as_text, points
-from attnkit.lab.judge import judge
+from attnkit.lab.judge import PRACTICE_SEED, judge
+from attnkit.lab.memory import Memory
 from attnkit.lab.metering import InsideMeter
 from attnkit.lab.outcome import Outcome
 from attnkit.lab.question import ORDINARY, Question
 from attnkit.lab.resources import judge_resources
 from attnkit.lab.sources import shortcut_notes
+from attnkit.lab.standing import Standing, by_hand, checkable, told
 from attnkit.lab.variants import PRACTICE
-
-# The notebook always draws the same cases, so that a check says the same thing twice; the grader draws others.
-PRACTICE_SEED = 0
 
 
 class Feedback:
@@ -46,16 +45,19 @@ class Feedback:
 
 
 class Message:
-    """Words for the reader of a notebook, shown without quotation marks."""
+    """Words for the reader of a notebook, shown without quotation marks; `link` is a file that they speak of."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, link: str = "") -> None:
+        self.text, self.link = text, link
 
     def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<div role="status" style="font-family:monospace;white-space:pre-wrap">{html.escape(self.text)}</div>'
+        text, link = html.escape(self.text), html.escape(self.link)
+        if link:
+            text = text.replace(link, f'<a href="{link}" download>{link}</a>', 1)
+        return f'<div role="status" style="font-family:monospace;white-space:pre-wrap">{text}</div>'
 
 
 class Lab:
@@ -73,6 +75,7 @@ class Lab:
         if self._spec.has_variants:
             self._spec = self._spec.for_student(self.student or PRACTICE)
         self._outcomes: dict[str, Outcome] = {}
+        self._memory = Memory(self._spec)
 
     def __repr__(self) -> str:
         lines = [f"{self._spec.title}: {len(self._spec.questions)} questions, {points(self._spec.max_points)}"]
@@ -112,69 +115,50 @@ class Lab:
         print(f"{question.name} does not pass its ordinary cases yet: run this cell again when it does.")
         return False
 
-    def run(self, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-        """`function(*arrays)` as a NumPy array: handed over as torch tensors if that is what the function takes.
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)` as a NumPy array: handed over as torch tensors if that is what the function takes.
 
-        Real numbers are handed over in single precision, as in a check.
+        Real arrays are handed over in single precision, and plain numbers as they are, as in a check. A tuple comes
+        back as a tuple of arrays.
         """
-        ready = [np.array(array, dtype=np.float32 if np.asarray(array).dtype.kind == "f" else None) for array in arrays]
+        ready = [_ready(one) for one in arguments]
         outcome = self._outcomes.get(getattr(function, "__name__", ""))
         framework = outcome.framework if outcome else frameworks_of(function)[0]
         if framework == "torch":
             import torch  # the function's own library: it is loaded already
 
-            result = function(*map(torch.from_numpy, ready))
-            return result.detach().numpy() if isinstance(result, torch.Tensor) else np.asarray(result)
-        return np.asarray(function(*ready))
+            ready = [torch.from_numpy(one) if isinstance(one, np.ndarray) else one for one in ready]
+        return _as_arrays(function(*ready))
 
     def progress(self) -> Message:
-        """Points so far, question by question, from the last check of each."""
-        width = max(len(name) for name in self._spec.questions)
-        lines = [f"  {name:<{width}}  {self._state(question)}" for name, question in self._spec.questions.items()]
-        return Message("\n".join([self._total(), *lines]))
+        """Points so far, question by question, from the last check of each: of this run, or of an earlier one."""
+        return Message("\n".join(self._standing().lines()))
 
-    def _state(self, question: Question) -> str:
-        if question.manual:
-            return f"{points(question.points)}, marked by a person"
-        if question.private:
-            return f"{points(question.points)}, checked only when it is graded"
-        outcome = self._outcomes.get(question.name)
-        earned = 0.0 if outcome is None else outcome.points
-        state = "not checked yet" if outcome is None else "done" if outcome.passed else "not finished"
-        return f"{earned:g} of {points(question.points)}, {state}"
-
-    def _total(self) -> str:
-        """The points on the practice cases, and how many more there are to be had elsewhere."""
-        earned = float(sum(outcome.points for outcome in self._outcomes.values()))
-        checked = sum(question.points for question in self._checked())
-        by_hand = sum(question.points for question in self._spec.questions.values() if question.manual)
-        later = self._spec.max_points - checked - by_hand
-        more = [f"{points(by_hand)} more from a person"] if by_hand else []
-        more += [f"{points(later)} more when it is graded"] if later else []
-        return "; ".join([f"{earned:g} of {points(checked)} on the practice cases", *more])
+    def _standing(self) -> Standing:
+        return Standing(self._spec, self._outcomes, self._memory.earlier())
 
     def _checked(self) -> list[Question]:
         """The questions that the notebook can check."""
-        return [question for question in self._spec.questions.values() if not (question.manual or question.private)]
+        return checkable(self._spec)
 
     def submit(self) -> Message:
-        """Say how to hand in: which file, and how it gets out of Colab or Jupyter."""
-        steps = (
-            "Save the notebook to your computer: File > Download > Download .ipynb."
-            if "google.colab" in sys.modules
-            else "Save the notebook: File > Save Notebook."
-        )
-        by_hand = [question.name for question in self._spec.questions.values() if question.manual]
-        manual = f"\nA person reads and marks what you wrote for {', '.join(by_hand)}." if by_hand else ""
-        return Message(
-            f"{self._total()}.\n\n"
-            "To hand in:\n"
-            "  1. Run all cells once more, from the top.\n"
-            f"  2. {steps}\n"
-            f"  3. Upload that one file, {self._spec.name}.ipynb, where your course collects its labs.\n"
-            "The grader takes your functions from it and calls them on fresh inputs; saved outputs\n"
-            f"count for nothing.{manual}"
-        )
+        """Check everything once more, look at the notebook as the grader will, and write the file to hand in."""
+        trouble = []
+        for question in self._checked():
+            function = kernel.names().get(question.answer)
+            try:
+                if callable(function):
+                    self._judge(question, function)
+            except Exception as error:  # an object may raise whatever is asked of it
+                trouble.append(f"{question.name} could not be checked: {type(error).__name__}.")
+        lines = self._standing().lines(unfinished=True)
+        if kernel.shell() is None:
+            return Message("\n".join([*lines, "", *by_hand(self._spec)]))
+        from attnkit.lab.handing_in import prepare  # here: few cells need to know how a notebook is read
+
+        done = prepare(self._spec)
+        done.trouble[:0] = trouble
+        return Message("\n".join([*lines, "", *told(self._spec, done)]), link=str(done.path or ""))
 
     def _judge(self, question: Question, function: Callable[..., Any], measured: bool = True) -> Outcome:
         call = InProcess(function, question)
@@ -189,6 +173,7 @@ class Lab:
         outcome = replace(outcome, notes=(*outcome.notes, *notes))
         if measured or not question.resources:
             self._outcomes[question.name] = outcome
+            self._memory.keep(outcome, function)
         return outcome
 
     def _resolve(self, answer: Any, function: Callable[..., Any] | None) -> tuple[Question, Callable[..., Any]]:
@@ -212,6 +197,19 @@ class Lab:
                 f'For a function of another name: check("{(close or known)[0]}", your_function)'
             )
         return self._spec.questions[name], function
+
+
+def _ready(argument: Any) -> Any:
+    """A list or an array as an array of its own, reals in single precision; numbers, texts and None as they are."""
+    if argument is None or isinstance(argument, bool | int | float | str):
+        return argument
+    return np.array(argument, dtype=np.float32 if np.asarray(argument).dtype.kind == "f" else None)
+
+
+def _as_arrays(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(map(_as_arrays, result))
+    return result.detach().numpy() if hasattr(result, "detach") else np.asarray(result)
 
 
 def _kind(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import itertools
 import re
 import sys
 import time
@@ -97,7 +98,23 @@ class InsideMeter:
                 return Usage(length, 0.0, why, detail)
             idle(case, framework)
             floors.append(idle.seconds)
-        return Usage(length, max(0.0, min(values) - min(floors)), noise=_TIME_NOISE * min(floors))
+        noise = max(_TIME_NOISE * min(floors), _clock_step())
+        return Usage(length, max(0.0, min(values) - min(floors)), noise=noise)
+
+
+def _clock_step() -> float:
+    """By how much the clock of processor time advances at once, in seconds.
+
+    Most clocks tell microseconds; that of Windows, and Linux's while a timer of processor time is set, goes in steps of
+    several milliseconds. What is shorter is not told from nothing.
+    """
+    told = [time.process_time()]
+    while len(told) < 5:
+        now = time.process_time()
+        if now > told[-1]:
+            told.append(now)
+    # The first step began before anybody looked; one may be short, where something else had the processor meanwhile.
+    return max(later - earlier for earlier, later in itertools.pairwise(told[1:]))
 
 
 def _idle(*args: object, **kwargs: object) -> float:

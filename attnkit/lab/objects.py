@@ -26,7 +26,7 @@ class Ref(NamedTuple):
 
 
 class Order(NamedTuple):
-    """One thing to do: `build`, `load`, `call`, `get` or `gradient`.
+    """One thing to do: `build`, `load`, `call`, `get`, `gradient` or `trial`.
 
     `on` is the number of the object that it is done with, -1 the answer itself. What comes of it is handed back, or
     held under the number `keep` when that is not -1; of a tuple each value under its own. `name` is a method's or an
@@ -78,18 +78,25 @@ class Given:
 
 
 class Objects:
-    """A student's answer, and the objects that orders have made of it so far."""
+    """A student's answer, and the objects that orders have made of it so far.
+
+    For a trial `implementation` is what the answer, a test, is handed; `caught` is then what it raised, or None.
+    """
 
     def __init__(self, answer: Any, as_torch: bool) -> None:
         self.answer = answer
         self.as_torch = as_torch or _is_module(answer)
         self.held: dict[int, Any] = {}
+        self.implementation: Any = None
+        self.caught: AssertionError | None = None
 
     def perform(self, order: Order) -> tuple[Any, list[int]]:
         """Do it. Returns what is to be compared, `()` when nothing is, and the arguments that were written into.
 
         Raises whatever the student's code raises, and `Told`.
         """
+        if order.do == "trial":
+            return self._verdict(), []
         given = Given(self.as_torch)
         args = [given.hand_over(value, self.held) for value in order.args]
         kwargs = {name: given.hand_over(value, self.held) for name, value in order.kwargs.items()}
@@ -109,6 +116,16 @@ class Objects:
             self.held[order.keep] = result
             result = ()
         return result, given.changed()
+
+    def _verdict(self) -> float:
+        """Whether the answer, a test, catches the implementation."""
+        self.caught = None
+        try:
+            self.answer(self.implementation)
+        except AssertionError as error:
+            self.caught = error
+            return 1.0
+        return 0.0
 
     def _taken_apart(self, places: tuple[int, ...], result: Any) -> Any:
         """Hold the values of a tuple that have a place; give back the others."""

@@ -20,11 +20,13 @@ class Answer:
     """What the student's function returned: a NumPy array, a number, or a tuple of these.
 
     For a script it is a tuple with one such entry for each step that compares.
-    `changed` names the arguments that the function wrote into (it was handed copies).
+    `changed` names the arguments that the function wrote into (it was handed copies). `said` is for trials: what the
+    test said of each implementation, and the line that said it, both empty where it returned.
     """
 
     value: Value
     changed: tuple[str, ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,17 @@ from attnkit.lab.drawn import filled_in, vetted
 from attnkit.lab.errors import QuestionError
 from attnkit.lab.outcome import Framework
 from attnkit.lab.steps import Step, complaint
+from attnkit.lab.threshold import Threshold
+
+__all__ = [
+    "ORDINARY", "Case", "Invariant", "Mistake", "Question", "QuestionError", "Resource", "Threshold", "Tolerance",
+    "question",
+]  # fmt: skip
 
 # The part of a question that must pass before any point is given.
 ORDINARY = "ordinary"
+# How long an answer may take for all of its cases, unless its question says otherwise; and the most that one may say.
+SECONDS, MOST_SECONDS = 10.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class Case:
     it is torch's own default, and what an answer creates by itself then mixes with it in both frameworks.
     `part` groups cases: a part's share of the points is given when all of its cases pass.
     `note` completes the sentence "Your answer fails on ...". With `steps` (see `attnkit.lab.steps`) there are no
-    `args`: objects are built, loaded and called, and the answer is a tuple. Raises `QuestionError` for a script that
-    no object could follow.
+    `args`: objects are built, loaded and called, and the answer is a tuple. Where right answers differ, `judged_by`
+    says how well one must do. Raises `QuestionError` for a script that no object could follow.
     """
 
     args: tuple[Any, ...] = ()
@@ -40,8 +48,11 @@ class Case:
     part: str = ORDINARY
     note: str = "an ordinary input"
     steps: tuple[Step, ...] = ()
+    judged_by: Threshold | None = None
 
     def __post_init__(self) -> None:
+        if self.judged_by is not None and not isinstance(self.judged_by, Threshold):
+            raise QuestionError(f"Case: judged_by was {self.judged_by!r}; it should be a Threshold")
         if not self.steps:
             return
         if self.args or self.kwargs:
@@ -136,7 +147,9 @@ class Question:
     says how. A `private` question has no check in the student's notebook and is in no file that a student gets.
     `variant` holds the parameters of one student's variant, `draw` makes them (None: everybody gets the same).
     `frameworks` are those whose arrays an answer may take: a torch module wants ("torch",). The answer to a question
-    whose `reference` is a class is a class, and its cases are scripts.
+    whose `reference` is a class is a class, and its cases are scripts. `seconds` is how long the grader lets an answer
+    work on all of its cases, and as long on loading its cells; where a course allows more or less than the usual 10
+    seconds, in proportion.
     """
 
     name: str
@@ -160,6 +173,7 @@ class Question:
     draw: Callable[[np.random.Generator], Mapping[str, Any]] | None = None
     remake: Callable[[Mapping[str, Any]], Question] | None = None
     frameworks: tuple[Framework, ...] = ("torch", "numpy")
+    seconds: float = SECONDS
 
     def drawn(self, rng: np.random.Generator) -> Question:
         """The question with the parameters that `rng` draws; itself where every student gets the same.
@@ -186,11 +200,12 @@ def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
 
     The class has the methods `cases(self, rng)` and `reference(self, ...)`, the docstring that says what is asked,
     and may have `tolerance`, `mistakes`, `invariants`, `parts` (points by part), `frameworks`, `resources`,
-    `forbidden` and `read`. Where the answer is a class, `reference` is one, with the same methods and `load(weights)`.
-    A method `variant(self, rng)` returns a mapping: each student gets a question of their own, in which `self` has
-    these attributes and the docstring's `{name}` their values; mistakes that need them are a property. A question
-    answered in words has `manual = True` and a `rubric` in place of cases and reference; it is a text cell's, not a
-    function's. One with `private = True` is not checked in the student's notebook.
+    `forbidden`, `seconds` (up to 120, for all cases; 10 by itself) and `read`. Where the answer is a class,
+    `reference` is one, with the same methods and `load(weights)`; where it is a test, so is the reference, and the
+    cases hold `Trial`s. A method `variant(self, rng)` returns a mapping: each student gets a question of their own, in
+    which `self` has these attributes and the docstring's `{name}` their values; mistakes that need them are a property.
+    A question answered in words has `manual = True` and a `rubric` in place of cases and reference; it is a text
+    cell's, not a function's. One with `private = True` is not checked in the student's notebook.
     """
 
     def make(cls: type, variant: Mapping[str, Any] | None = None) -> Question:
@@ -228,6 +243,7 @@ def question(*, points: float | int, answer: str) -> Callable[[type], Question]:
             draw=draw,
             remake=(lambda drawn: make(cls, drawn)) if draw else None,
             frameworks=_frameworks(cls.__name__, getattr(body, "frameworks", ("torch", "numpy"))),
+            seconds=_seconds(cls.__name__, getattr(body, "seconds", SECONDS)),
         )
 
     return make
@@ -249,6 +265,12 @@ def _frameworks(cls: str, frameworks: tuple[Any, ...]) -> tuple[Framework, ...]:
     if not frameworks or not set(frameworks) <= {"torch", "numpy"}:
         raise QuestionError(f'{cls}: frameworks was {frameworks!r}; it should be a tuple of "torch", "numpy" or both')
     return tuple(frameworks)
+
+
+def _seconds(cls: str, seconds: Any) -> float:
+    if type(seconds) not in (int, float) or not 0 < seconds <= MOST_SECONDS:
+        raise QuestionError(f"{cls}: seconds was {seconds!r}; it should be a number above 0, at most {MOST_SECONDS:g}")
+    return float(seconds)
 
 
 def _no_cases(rng: np.random.Generator) -> Iterable[Case]:

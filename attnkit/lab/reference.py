@@ -23,7 +23,8 @@ import numpy as np
 from attnkit.lab.outcome import Answer, Failure, Framework, Reply
 from attnkit.lab.question import Case, Question, QuestionError
 from attnkit.lab.script import asked
-from attnkit.lab.steps import IT, Build, Call, Get, Gradient, Held, Load, Step, compares, kept, takes_apart
+from attnkit.lab.steps import IT, Build, Call, Get, Gradient, Held, Load, Step, Trial, compares, kept, takes_apart
+from attnkit.lab.trials import Refused, held
 
 _STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 # How far the one-sided differences may lie apart, in units of the gradient, before it is a kink: smooth functions
@@ -35,8 +36,9 @@ _MAX_NUMBERS = 4096
 def run_trusted(answer: Any, question: Question, case: Case, real: type | None = np.float64) -> Any:
     """What `answer`, a trusted class or function, gives to `case` with its reals as dtype `real`; None: as they are.
 
-    Gradients are taken in float64, whatever `real` is. Raises what the answer raises, and `QuestionError` for a
-    script that has no answer: a comparing step that gives None, a kink.
+    Gradients are taken in float64, whatever `real` is. A trial's entry is the verdict of the answer, which is a test.
+    Raises what the answer raises, and `QuestionError` for a script that has no answer: a comparing step that gives
+    None, a kink.
     """
     with np.errstate(all="ignore"):
         if not case.steps:
@@ -56,6 +58,8 @@ def as_call(answer: Any, question: Question) -> Callable[[Case, Framework], Repl
     def call(case: Case, framework: Framework) -> Reply:
         try:
             return Answer(_entries(run_trusted(answer, question, case, None)))
+        except Refused as error:
+            return Failure("malformed", str(error))
         except Exception as error:
             return Failure("raised", f"{type(error).__name__}: {error}")
 
@@ -98,6 +102,8 @@ class _Run:
         if isinstance(step, Build):
             self.weights.pop(step.name, None)
             return self.answer(*self._args(step), **self._kwargs(step))
+        if isinstance(step, Trial):
+            return held(self.answer, step)
         on = self._on(step.on)
         if isinstance(step, Load):
             given = {name: _as(value, self.real, {}) for name, value in step.weights.items()}

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from attnkit.lab.compare import difference, script_difference
 from attnkit.lab.outcome import CaseResult, Failure, Framework, Outcome, Reply, ResourceResult
 from attnkit.lab.question import ORDINARY, Case, Question, Resource
-from attnkit.lab.reference import run_trusted
+from attnkit.lab.verdict import judged, wanted
 
 MIB = 2**20
 # What no measurement tells from nothing: pages that the libraries touch, the clock and what surrounds the call.
@@ -48,12 +47,7 @@ def wrong(question: Question, case: Case, reply: Reply) -> tuple[str, str]:
         if reply.kind == "raised" and ("MemoryError" in reply.message or "allocate" in reply.message):
             why = "it runs out of memory"
         return why, f"{reply.kind}: {reply.message}"
-    want = run_trusted(question.reference, question, case)
-    if case.steps:
-        differs = script_difference(case, reply.value, want, question.tolerance)
-        line = differs.why if differs else ""
-    else:
-        line = difference(reply.value, want, question.tolerance)
+    line = judged(question, case, wanted(question, case), reply).why
     return ("its result is wrong", line) if line else ("", "")
 
 

@@ -15,15 +15,16 @@ import numpy as np
 from attnkit.lab.objects import Order, Ref
 from attnkit.lab.outcome import Answer, Failure, Reply
 from attnkit.lab.question import Case, Question, QuestionError
-from attnkit.lab.steps import IT, Build, Call, Get, Gradient, Held, Load, Step, compares, kept, takes_apart
+from attnkit.lab.steps import IT, Build, Call, Get, Gradient, Held, Load, Step, Trial, compares, kept, takes_apart
 
 
 class Asked(NamedTuple):
-    """One order with the names of its arguments, and whether what comes back is compared."""
+    """One order with the names of its arguments, whether what comes back is compared, and the trial that it is."""
 
     order: Order
     names: list[str]
     compared: bool
+    trial: Trial | None = None
 
 
 def asked(question: Question, case: Case) -> list[Asked]:
@@ -38,7 +39,7 @@ def asked(question: Question, case: Case) -> list[Asked]:
         order = _order(step, names, numbers)
         places = tuple(numbers.setdefault(made, len(numbers)) if made else -1 for made in kept(step))
         order = order._replace(keep=places if takes_apart(step) else places[0])
-        found.append(Asked(order, names, compares(step)))
+        found.append(Asked(order, names, compares(step), step if isinstance(step, Trial) else None))
     return found
 
 
@@ -46,14 +47,16 @@ def perform(question: Question, case: Case, do: Callable[[Asked, bool], Reply]) 
     """The reply to a whole case: `do(step, first)` for each step, until one fails."""
     entries: list[Any] = []
     changed: list[str] = []
+    said: list[tuple[str, str]] = []
     for number, one in enumerate(asked(question, case), 1):
         reply = do(one, number == 1)
         if isinstance(reply, Failure):
             return Failure(reply.kind, reply.message, reply.where, number) if case.steps else reply
         changed += reply.changed
+        said += reply.said
         if one.compared:
             entries.append(reply.value)
-    return Answer(tuple(entries) if case.steps else entries[0], tuple(dict.fromkeys(changed)))
+    return Answer(tuple(entries) if case.steps else entries[0], tuple(dict.fromkeys(changed)), tuple(said))
 
 
 def _order(step: Step, names: list[str], numbers: dict[str, int]) -> Order:
@@ -67,6 +70,8 @@ def _order(step: Step, names: list[str], numbers: dict[str, int]) -> Order:
         return Order("load", on, weights=step.weights)
     if isinstance(step, Get):
         return Order("get", on, name=step.attribute)
+    if isinstance(step, Trial):
+        return Order("trial")
     args, kwargs = tuple(map(ready, step.args)), {name: ready(value) for name, value in step.kwargs.items()}
     if isinstance(step, Build):
         return Order("call", args=args, kwargs=kwargs)
@@ -87,7 +92,7 @@ def _place(step: Gradient, names: list[str], name: str) -> int | str:
 
 def _names(question: Question, step: Step) -> list[str]:
     """What the step's arguments are called: as the reference has it, then the keywords."""
-    if isinstance(step, Load | Get):
+    if isinstance(step, Load | Get | Trial):
         return []
     names = _signature(question.reference, step)
     names += [f"value{place}" for place in range(len(names) + 1, len(step.args) + 1)]
@@ -160,6 +165,8 @@ def _line(question: Question, step: Step, names: _Names) -> str:
         if len(line) <= _LONG:
             return line
         return f"{step.on}.load_state_dict({{\n" + "".join(f"    {one},\n" for one in weights) + "})"
+    if isinstance(step, Trial):
+        return f"{question.answer}(implementation)"
     on = question.answer if isinstance(step, Build) or (step.on == IT and _is_function(question)) else step.on
     if isinstance(step, Get):
         line = f"{on}.{step.attribute}"

@@ -60,6 +60,14 @@ def statements_of(function: Callable[..., Any], forbidden: Iterable[str]) -> lis
     return [*made, (1, 1, "".join(cells[0]), True)] if cells else []
 
 
+def cell_of(function: Any) -> str:
+    """The text of the cell (or file) that holds a function or class; "" where it cannot be had."""
+    for code, _ in _codes(function):
+        if not code.co_filename.startswith((*_INSTALLED, _OURS)):
+            return "".join(linecache.getlines(code.co_filename))
+    return ""
+
+
 def _codes(thing: Any) -> Iterator[tuple[types.CodeType, dict[str, Any]]]:
     """The code of a function, or of a class's methods, with the names that it sees."""
     if isinstance(thing, types.FunctionType):

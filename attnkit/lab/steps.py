@@ -3,13 +3,14 @@
     Case(steps=(Build((3, 2)), Load({"weight": w, "bias": b}), Call((x,)), Gradient((x,), arguments=("x",))))
 
 A script is plain data. It runs against the trusted reference, against each mistake, and against the student's class, in
-the notebook and in the jail, one step at a time. What its comparing steps give (`Call` and `Get` without `keep`, and
-`Gradient`) is the answer to the case: one entry each. Arrays are NumPy's, real numbers float32, as in a `Case`.
+the notebook and in the jail, one step at a time. What its comparing steps give (`Call` and `Get` without `keep`,
+`Gradient` and `Trial`) is the answer to the case: one entry each. Arrays are NumPy's, real numbers float32, as in a
+`Case`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,17 +91,38 @@ class Gradient:
     on: str = IT
 
 
-Step = Build | Load | Call | Get | Gradient
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Hand the student's test, a function of one argument, an implementation, and compare what it finds.
+
+    `subject` is what is tested: a function in NumPy, right or `broken`, that stays with the judge. The test gets a
+    black box that takes arrays or tensors, numbers, texts and tuples of these, and gives back the same kind. A test
+    that raises AssertionError has caught it: the entry is 1.0. One that returns, whatever it returns, has let it pass:
+    0.0. `most` is the largest count of numbers that the test may hand over in one call. A script with trials holds
+    nothing else, and the grader holds the trials of all cases in an order that nobody can know.
+    """
+
+    subject: Callable[..., Any]
+    broken: bool
+    most: int | None = None
+
+
+Step = Build | Load | Call | Get | Gradient | Trial
 
 
 def compares(step: Step) -> bool:
     """Whether the step gives an entry of the answer."""
-    return isinstance(step, Gradient) or (isinstance(step, Call | Get) and (not step.keep or "" in kept(step)))
+    return isinstance(step, Gradient | Trial) or (isinstance(step, Call | Get) and (not step.keep or "" in kept(step)))
 
 
 def comparing(steps: Sequence[Step]) -> list[int]:
     """The places in `steps` of those that give the answer's entries, in order."""
     return [place for place, step in enumerate(steps) if compares(step)]
+
+
+def on_trial(steps: Sequence[Step]) -> bool:
+    """Whether the script is made of trials: it asks for a test."""
+    return any(isinstance(step, Trial) for step in steps)
 
 
 def kept(step: Step) -> tuple[str, ...]:
@@ -136,11 +158,13 @@ def size(steps: Sequence[Step]) -> int:
 
 def complaint(steps: Sequence[Step]) -> str:
     """What is wrong with a script, in words for its author; "" when nothing is."""
+    if on_trial(steps):
+        return _trials(steps)
     made = set() if any(isinstance(step, Build) for step in steps) else {IT}
     loaded: dict[str, set[str]] = {}
     for number, step in enumerate(steps, 1):
         if not isinstance(step, Step):
-            return f"step {number} was {step!r}; it should be a Build, Load, Call, Get or Gradient"
+            return f"step {number} was {step!r}; it should be a Build, Load, Call, Get, Gradient or Trial"
         if wrong := _misnamed(step, made) or _mistaken(step, loaded):
             return f"step {number}, {type(step).__name__}: {wrong}"
         if isinstance(step, Load):
@@ -151,10 +175,23 @@ def complaint(steps: Sequence[Step]) -> str:
     )
 
 
+def _trials(steps: Sequence[Step]) -> str:
+    for number, step in enumerate(steps, 1):
+        if not isinstance(step, Trial):
+            return f"step {number} was {type(step).__name__}; a script with trials holds nothing else"
+        if not callable(step.subject) or isinstance(step.subject, type):
+            return f"step {number}, Trial: subject was {step.subject!r}; it should be a function"
+        if type(step.broken) is not bool:
+            return f"step {number}, Trial: broken was {step.broken!r}; it should be True or False"
+        if step.most is not None and (type(step.most) is not int or step.most < 1):
+            return f"step {number}, Trial: most was {step.most!r}; it should be a whole number of 1 or more, or None"
+    return ""
+
+
 def _misnamed(step: Step, made: set[str]) -> str:
     """A name that no earlier step made, or that is none."""
     asked = [value.name for value in values(step) if isinstance(value, Held)]
-    if not isinstance(step, Build):
+    if not isinstance(step, Build | Trial):
         asked.append(step.on)
     if unknown := [name for name in asked if name not in made]:
         return f"there is no object called {unknown[0]!r} by then; there is {', '.join(sorted(made)) or 'none'}"

@@ -154,6 +154,12 @@ def test_links_are_found_where_the_project_says(tmp_path: Path) -> None:
     assert links.address("softmax#a b") == "https://someone.github.io/attn/book/idea/softmax.html#a%20b"
     assert links.address("softmax.html#x") == "https://someone.github.io/attn/book/idea/softmax.html#x"
     assert links.address("nowhere#x") == ""
+    (tmp_path / "book" / "museum").mkdir()
+    (tmp_path / "book" / "museum" / "softmax.md").write_text("# Softmax, wrong")
+    links = find_links(start=tmp_path)
+    assert links.address("softmax#x") == "", "two pages have this name"
+    assert links.address("museum/softmax#x") == "https://someone.github.io/attn/book/museum/softmax.html#x"
+    (tmp_path / "book" / "museum" / "softmax.md").unlink()
     assert links.address("https://example.org/own") == "https://example.org/own"
     assert links.address('https://example.org/"onclick') == ""
     assert find_links("https://b.org/x", tmp_path).address("softmax") == "https://b.org/x/book/idea/softmax.html"

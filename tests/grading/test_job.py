@@ -19,9 +19,12 @@ ROOT = Path(attnkit.__file__).resolve().parent
 
 def test_what_decides_a_grade_is_in_the_engines_digest_and_what_reports_it_is_not() -> None:
     names = {file.relative_to(ROOT).as_posix() for file in digest.deciding_files()}
-    for name in ("engine", "cells", "protocol", "zygote", "jail", "seeds", "manual", "worker", "wire", "launch"):
+    for name in ("engine", "protocol", "trying", "zygote", "jail", "seeds", "manual", "worker", "wire", "launch"):
         assert f"grading/{name}.py" in names
-    assert {f"lab/{name}.py" for name in ("judge", "compare", "question", "outcome", "feedback", "variants")} <= names
+    judging = ("judge", "verdict", "compare", "threshold", "trials", "blackbox", "question", "outcome", "feedback")
+    assert {f"lab/{name}.py" for name in (*judging, "variants", "reading/cells", "reading/words")} <= names
+    for name in ("lab", "standing", "memory", "kernel", "handing_in", "metering"):
+        assert f"lab/{name}.py" not in names, "what a notebook alone does decides no grade"
     for name in ("ledger", "batch", "reports", "commands", "standing", "policy", "identity", "intake"):
         assert f"grading/{name}.py" not in names, "a change to it would grade every class again for nothing"
 

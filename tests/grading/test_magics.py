@@ -11,9 +11,9 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from attnkit.grading.cells import plan, read_cells
 from attnkit.grading.engine import Graded, grade_question, read_submission
-from attnkit.grading.magics import as_python, cell_magic, without_prompts
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import load_lab
+from attnkit.lab.reading.magics import as_python, cell_magic, without_prompts
 from tests.grading.conftest import notebook_bytes
 
 CELLS = {

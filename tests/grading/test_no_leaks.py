@@ -17,7 +17,7 @@ from attnkit.grading.jail import Limits
 from attnkit.grading.reports import write_reports
 from attnkit.grading.seeds import KEY
 from attnkit.lab.bank import LabSpec, load_lab
-from attnkit.lab.lab import PRACTICE_SEED
+from attnkit.lab.judge import PRACTICE_SEED
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import torch
 
 from attnkit.lab import Heatmap, Lab
 
-from .answers import attention_numpy, masked_numpy, softmax_numpy, softmax_torch
+from .right.attention import attention_numpy, masked_numpy, softmax_numpy, softmax_torch
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def gradescope(
     isolation: Annotated[
         str, typer.Option(help="auto (a jail where Gradescope's container lets it, else uid), jail, or uid.")
     ] = "auto",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time that one answer may take, in seconds.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that one answer may take; a question may ask for more.")
+    ] = 10.0,
     visibility: Annotated[
         str, typer.Option(help=f"When students see their results: {', '.join(VISIBILITIES)}.")
     ] = "visible",

@@ -24,10 +24,10 @@ from attnkit.grading.errors import GradingError
 from attnkit.grading.identity import Claim, read_roster
 from attnkit.grading.intake import MAX_NOTEBOOK
 from attnkit.grading.jail import Isolation, Limits
-from attnkit.grading.notebook import NotANotebook
 from attnkit.grading.records import Record
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import LabSpec, load_lab
+from attnkit.lab.reading.notebook import NotANotebook
 
 SETTINGS, KEY, ROSTER, LAB = "settings.json", "course.key", "roster.csv", "lab"
 _SKIPPED = ("__MACOSX", ".ipynb_checkpoints")

@@ -37,9 +37,9 @@ from attnkit.grading.engine import Graded
 from attnkit.grading.errors import GradingError
 from attnkit.grading.intake import MAX_NOTEBOOK
 from attnkit.grading.jail import Isolation, Limits
-from attnkit.grading.notebook import NotANotebook, code_sources
 from attnkit.grading.zygote import Zygote
 from attnkit.lab.bank import LabSpec, load_lab
+from attnkit.lab.reading.notebook import NotANotebook, code_sources
 
 KEY, SET_ASIDE = "course.key", ".unreadable"
 _zygotes: dict[tuple[int, str, Limits], Zygote] = {}
@@ -76,7 +76,9 @@ class TrustedScores(_OfLab):
     isolation = Unicode(
         "jail", help="jail, uid, auto (the stronger that works), or none: answers then run unprotected."
     ).tag(config=True)
-    seconds = Float(10.0, help="Time that one answer may take, in seconds.").tag(config=True)
+    seconds = Float(10.0, help="Time that one answer may take, in seconds; a question may ask for more.").tag(
+        config=True
+    )
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """`nb` with the score in each grade cell."""

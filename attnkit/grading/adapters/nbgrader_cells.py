@@ -15,7 +15,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from attnkit.grading.cells import plan, read_cells
+from attnkit.lab.reading.cells import plan, read_cells
 
 # Cells beyond these are cut: nobody writes them, and a page of formgrader with them cannot be opened.
 MAX_SOURCE, MAX_CELLS = 200_000, 3000

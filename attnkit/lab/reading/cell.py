@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from attnkit.grading.magics import PYTHON_MAGICS, WRITING_MAGICS, CellMagic, as_python, cell_magic, without_prompts
 from attnkit.lab.parsing import parse
+from attnkit.lab.reading.magics import PYTHON_MAGICS, WRITING_MAGICS, CellMagic, as_python, cell_magic, without_prompts
 
 _MARKER = re.compile(r"^[ \t]*#[ \t]*question[ \t]*:[ \t]*([A-Za-z_]\w*)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 # A file that a cell writes and other cells may import: in the notebook's own folder.

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
-from attnkit.grading.cell import Cell
+from attnkit.lab.reading.cell import Cell
 
 # Line magics that bring names from elsewhere.
 _BRINGING = ("run", "load", "loadpy", "pylab", "store")
@@ -27,6 +27,11 @@ def notes(cells: list[Cell], chosen: Cell) -> tuple[str, ...]:
     notebook = _Notebook(cells, chosen)
     found = [note for cell in cells for note in _of_cell(notebook, cell) if note]
     return tuple(dict.fromkeys(found))[:_MOST]
+
+
+def undefined(cells: list[Cell], chosen: Cell) -> set[str]:
+    """Names that the answer in the cell `chosen` reads, as its functions do, and no cell of the notebook makes."""
+    return _Notebook(cells, chosen).unknown
 
 
 def _of_cell(notebook: _Notebook, cell: Cell) -> Iterator[str]:
