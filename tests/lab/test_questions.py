@@ -1,165 +1,182 @@
-"""The questions of the attention lab: right answers pass, every mistake is caught and called by its name."""
+"""Every lab's questions, held against answers that others wrote: right ones pass, wrong ones hear what is wrong."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from attnkit.authoring import verify_questions as of_questions
-from attnkit.lab.bank import load_lab
-from attnkit.lab.question import Question
+from attnkit.authoring.lab_table import lab_table
+from attnkit.authoring.labs import completed_notebook
+from attnkit.authoring.project import load_project
+from attnkit.authoring.verify_values import ask, differs
+from attnkit.grading.zygote import Zygote
+from attnkit.lab.bank import LabSpec, load_lab
+from attnkit.lab.question import Question, Tolerance
+from attnkit.lab.steps import Gradient
+from attnkit.lab.variants import PRACTICE
+from tests.lab.conftest import graded, judged, takes_long
+from tests.lab.labs import MASTERS, ROOT, class_each, spec_of
+from tests.lab.right import answers_to
 
-from .answers import RIGHT
-from .conftest import SPEC, judged
-
-SEEDS = range(4)
-QUESTIONS = list(SPEC.questions.values())
-
-
-@pytest.mark.parametrize(
-    ("question", "answer"),
-    [(q, a) for q in QUESTIONS for a in RIGHT[q.name]],
-    ids=lambda p: p.__name__ if inspect.isfunction(p) else p.name,
-)
-def test_right_answers_get_full_marks_whatever_cases_are_drawn(question: Question, answer) -> None:
-    for seed in SEEDS:
-        outcome = judged(question, answer, seed)
-        assert outcome.points == question.points, f"seed {seed}\n{outcome.as_text()}"
+SEEDS, FEW_SEEDS = range(4), range(1)
+ENOUGH = 3  # right answers of each question, and wrong ones
+CLOSE, GRADIENTS_CLOSE = Tolerance(1e-9, 1e-10), Tolerance(1e-7, 1e-8)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
-def test_the_reference_agrees_with_an_independent_answer_in_double_precision(question: Question) -> None:
-    oracle = {
-        "softmax": lambda x: torch.softmax(x, -1),
-        "attention": torch.nn.functional.scaled_dot_product_attention,
-        "masked_attention": lambda q, k, v, m: (
-            torch.nan_to_num((q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~m, -torch.inf).softmax(-1)) @ v
-        ),
-    }[question.name]
-    for seed in SEEDS:
-        for case in question.cases(np.random.default_rng(seed)):
-            args = [np.array(a, dtype=float) if a.dtype.kind == "f" else a for a in case.args]
-            want = oracle(*map(torch.from_numpy, args)).numpy()
-            np.testing.assert_allclose(question.reference(*args), want, rtol=1e-12, atol=1e-12)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test for each question of the class's lab, or for each answer that was written to one."""
+    for wanted in {"question", "right", "oracle", "forbidden", "wrong"} & set(metafunc.fixturenames):
+        found = list(everything(metafunc.cls.lab, wanted))
+        metafunc.parametrize(wanted, [value for _, value in found], ids=[name for name, _ in found])
 
 
-# What every lab is held to has its home in `attnkit lab verify`; these are the same questions, asked of our labs.
+def closeness(question: Question) -> Tolerance:
+    """How near a reference in double precision is to any other right answer; its gradients are differences."""
+    steps = (step for case in question.cases(np.random.default_rng(0)) for step in case.steps)
+    return GRADIENTS_CLOSE if any(isinstance(step, Gradient) for step in steps) else CLOSE
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
-@pytest.mark.parametrize(
-    "faults",
-    [
-        of_questions.mistake_faults,
-        of_questions.alike_faults,
-        of_questions.few_mistakes,
-        of_questions.case_faults,
-        of_questions.reference_faults,
-        of_questions.name_faults,
-    ],
-    ids=lambda faults: faults.__name__,
-)
-def test_nothing_is_found_wrong_with_a_question(question: Question, faults) -> None:
-    assert faults(question) == []
+def everything(lab: str, wanted: str) -> Iterator[tuple[str, object]]:
+    """(id, what the test gets) for each question of a lab, or for each answer of a kind."""
+    questions = {name: one for name, one in spec_of(lab).questions.items() if not one.manual}
+    if wanted == "question":
+        yield from questions.items()
+        return
+    answers = answers_to(lab)
+    if wanted == "right":
+        for name, functions in getattr(answers, "RIGHT", {}).items():
+            yield from (
+                (f"{name}-{place}-{function.__name__}", (name, function)) for place, function in enumerate(functions)
+            )
+    elif wanted == "wrong":
+        for place, one in enumerate(getattr(answers, "WRONG", [])):
+            yield f"{one[0]}-{place}-{one[2][:30]}", one
+    else:
+        kind = {"oracle": "ORACLES", "forbidden": "FORBIDDEN"}[wanted]
+        yield from ((name, (name, one)) for name, one in getattr(answers, kind, {}).items())
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
-def test_what_is_needed_to_answer_is_exact_in_single_precision(question: Question) -> None:
-    """Real inputs are float32 and every part has a case, so that neither framework is at a disadvantage."""
-    cases = list(question.cases(np.random.default_rng(0)))
-    assert {a.dtype for case in cases for a in case.args} <= {np.dtype("float32"), np.dtype("bool")}
-    assert {case.part for case in cases} == set(question.parts)
-    assert len({case.note for case in cases}) == len(cases), "each case needs its own description"
+@pytest.fixture(scope="class")
+def spec(request: pytest.FixtureRequest) -> LabSpec:
+    """The class's lab, with the numbers of the practice variant."""
+    return spec_of(request.cls.lab)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
-def test_an_empty_batch_and_a_single_element_are_among_the_cases(question: Question) -> None:
-    sizes = [case.args[0].size for case in question.cases(np.random.default_rng(0))]
-    assert 0 in sizes
-    assert any(1 in case.args[-1].shape for case in question.cases(np.random.default_rng(0)))
+@pytest.fixture(scope="class")
+def answers(request: pytest.FixtureRequest) -> ModuleType:
+    """What somebody else answered."""
+    lab, found = request.cls.lab, answers_to(request.cls.lab)
+    assert found, f"nobody has answered the lab {lab} yet: write tests/lab/right/{lab.replace('-', '_')}.py"
+    return found
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong", "says"),
-    [
-        ("softmax", lambda x: torch.softmax(x, 0), "normalised over the first axis"),
-        ("softmax", lambda x: torch.exp(x) / torch.exp(x).sum(-1, keepdim=True), "maximum is not subtracted"),
-        ("softmax", lambda x: torch.log_softmax(x, -1), "logarithm"),
-        ("attention", lambda q, k, v: (q @ k.mT).softmax(-1) @ v, "not scaled"),
-        ("attention", lambda q, k, v: (q @ k.mT / q.shape[-1]).softmax(-1) @ v, "divided by d_k"),
-        ("attention", lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-2) @ v, "over the queries"),
-        (
-            "masked_attention",
-            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m == 0, -1e9).softmax(-1) @ v,
-            "averages all values",
-        ),
-        (
-            "masked_attention",
-            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~m, -torch.inf).softmax(-1) @ v,
-            "gives nan",
-        ),
-        (
-            "masked_attention",
-            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -torch.inf).softmax(-1).nan_to_num() @ v,
-            "wrong way round",
-        ),
-        (
-            "masked_attention",
-            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(m, -torch.inf).softmax(-1) @ v,
-            "where the mask is True",
-        ),
-        (
-            "masked_attention",
-            lambda q, k, v, m: (q @ k.mT / q.shape[-1] ** 0.5 - 1e9 * m).softmax(-1) @ v,
-            "where the mask is True",
-        ),
-        (
-            "masked_attention",  # no scale and no care for rows without keys: the ordinary cases show the first
-            lambda q, k, v, m: (q @ k.mT).masked_fill(~m, -torch.inf).softmax(-1) @ v,
-            "not scaled",
-        ),
-        (
-            "masked_attention",
-            lambda q, k, v, m: ((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) * m) @ v,
-            "not renormalised",
-        ),
-        ("attention", lambda q, k, v: torch.softmax(q @ k.mT / k.shape[-2] ** 0.5, -1) @ v, "number of keys"),
-        ("attention", lambda q, k, v: torch.softmax(q @ k.mT / q.shape[-1] ** 0.5 @ v, -1), "output instead"),
-    ],
-)
-def test_mistakes_as_people_write_them_in_torch(name: str, wrong, says: str) -> None:
-    outcome = judged(SPEC.questions[name], wrong)
-    assert outcome.points < outcome.max_points
-    assert outcome.mistake is not None
-    assert says in outcome.mistake.name
+@pytest.fixture(scope="class")
+def solved(request: pytest.FixtureRequest) -> list[str]:
+    """The code cells of the notebook in which the master's answers stand."""
+    nb = completed_notebook(MASTERS[request.cls.lab], load_project(ROOT))
+    return [cell.source for cell in nb.cells if cell.cell_type == "code"]
+
+
+class EveryLab:
+    """The tests of one lab; a subclass for each stands below."""
+
+    lab: str
+
+    def test_it_has_a_master_and_questions(self) -> None:
+        assert self.lab in MASTERS, f"the lab {self.lab} has questions and no labs/{self.lab}/{self.lab}.md"
+        assert load_lab(self.lab).questions
+
+    def test_its_first_table_says_what_it_takes(self, spec: LabSpec) -> None:
+        """The book's page of labs shows what it says."""
+        told = lab_table(MASTERS[self.lab])
+        assert told.points == spec.max_points
+        assert 60 <= told.minutes <= 120
+        assert told.title
+        assert all(set(row[-2].split()) <= {"●", "○"} for row in told.rows)
+
+    def test_every_question_has_been_answered_rightly_and_wrongly(self, spec: LabSpec, answers: ModuleType) -> None:
+        asked = {name: one for name, one in spec.questions.items() if not one.manual}
+        assert set(answers.RIGHT) == set(asked)
+        few = {name: len(found) for name, found in answers.RIGHT.items() if len(found) < ENOUGH}
+        assert few == {}, f"each question needs {ENOUGH} right answers or more"
+        wrong = {name: sum(one[0] == name for one in answers.WRONG) for name in asked}
+        assert min(wrong.values()) >= ENOUGH, wrong
+        banned = {name for name, one in asked.items() if set(one.forbidden) - {"attnkit"}}
+        assert banned <= set(answers.FORBIDDEN) <= {name for name, one in asked.items() if one.forbidden}
+        assert set(answers.ORACLES) <= set(asked)
+
+    def test_a_right_answer_gets_full_marks_whatever_is_drawn(
+        self, spec: LabSpec, answers: ModuleType, right: tuple[str, Callable]
+    ) -> None:
+        """Other inputs each time and, where each student has their own numbers, another student's."""
+        name, answer = right
+        for seed in FEW_SEEDS if takes_long(spec.questions[name]) else SEEDS:
+            question = load_lab(self.lab).for_student(f"student {seed}" if seed else PRACTICE).questions[name]
+            vars(answers).update(question.variant)
+            outcome = judged(question, answer, seed, measured=seed == 0)
+            assert outcome.points == question.points, f"seed {seed}\n{outcome.as_text()}"
+
+    def test_the_reference_agrees_with_somebody_else_in_double_precision(
+        self, spec: LabSpec, answers: ModuleType, oracle: tuple[str, Callable]
+    ) -> None:
+        name, other = oracle
+        vars(answers).update(spec.questions[name].variant)
+        question = spec.questions[name]
+        drawn = [ask(question, seed, double=True) for seed in SEEDS]
+        assert differs(question, other, drawn, closeness(question), ("torch",)) == ""
+
+    def test_a_wrong_answer_hears_what_is_wrong(
+        self, spec: LabSpec, answers: ModuleType, wrong: tuple[str, Callable, str]
+    ) -> None:
+        name, answer, says = wrong
+        vars(answers).update(spec.questions[name].variant)
+        outcome = judged(spec.questions[name], answer, measured=True)
+        assert outcome.points < outcome.max_points
+        assert " ".join(says.split()) in " ".join(outcome.as_text().split())
+
+    def test_calling_what_is_asked_for_is_seen_and_does_not_work(
+        self, spec: LabSpec, forbidden: tuple[str, str], zygote: Zygote
+    ) -> None:
+        """It is found by reading, for a person to look at; and while the answer runs it is not there."""
+        question, source = spec.questions[forbidden[0]], forbidden[1]
+        numbers = [f"{name} = {value!r}" for name, value in question.variant.items()]
+        result = graded(zygote, question, "\n".join(numbers), f"# question: {question.name}\n{source}")
+        assert "bypasses the task" in [kind for kind, _ in result.flags]
+        assert result.points == 0
+        # A library's call raises and says why; of attnkit there is nothing in the jail but its names.
+        assert "asks you to write" in str(result.outcome) or "attnkit" in source
+
+    def test_the_masters_answer_gets_full_marks_from_the_grader(
+        self, spec: LabSpec, question: Question, zygote: Zygote, solved: list[str]
+    ) -> None:
+        """In the jail, within its limits, on inputs that no notebook has seen."""
+        result = graded(zygote, question, *solved)
+        assert result.points == question.points, result.outcome
+        assert result.flags == ()
+
+
+globals().update(class_each(EveryLab))
+
+
+def test_every_lab_is_tested() -> None:
+    assert {"attention"} <= {cls.lab for cls in EveryLab.__subclasses__()}
+    assert {path.parent.name for path in ROOT.glob("labs/*/questions.py")} <= {c.lab for c in EveryLab.__subclasses__()}
 
 
 def test_two_mistakes_at_once_still_hear_of_the_first() -> None:
     """Wrong axis *and* no maximum: no single mistake gives this answer, but the ordinary cases show the axis."""
-    outcome = judged(SPEC.questions["softmax"], lambda x: np.exp(x) / np.exp(x).sum(axis=0, keepdims=True))
+    question = load_lab("attention").questions["softmax"]
+    outcome = judged(question, lambda x: torch.exp(x) / torch.exp(x).sum(0, keepdim=True))
     assert outcome.mistake is not None
     assert not outcome.mistake.certain
     assert "first axis" in outcome.mistake.name
-    assert "One thing at least" in outcome.as_text()
-
-
-def test_an_answer_that_is_wrong_in_a_new_way_hears_which_rule_it_breaks() -> None:
-    outcome = judged(SPEC.questions["softmax"], lambda x: 1 / (2 + x**2))
-    assert outcome.mistake is None
-    assert "does not sum to 1" in outcome.invariant.name
-    outcome = judged(SPEC.questions["masked_attention"], lambda q, k, v, m: q @ k.mT @ v * 100)
-    assert "lies outside the values" in outcome.invariant.name
-
-
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
-def test_every_place_to_read_exists_in_the_book(question: Question, root: Path) -> None:
-    assert of_questions.read_faults(question, of_questions.book_pages(root)) == []
 
 
 def test_questions_are_those_of_the_file_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

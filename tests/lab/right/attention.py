@@ -1,8 +1,9 @@
-"""Right answers to the attention lab, each written in another style and none like the reference."""
+"""Answers to the attention lab: right ones, each in another style and none like the reference, and wrong ones."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -127,7 +128,7 @@ def masked_loops(query, key, value, mask):
     return out
 
 
-RIGHT = {
+RIGHT: dict[str, list[Callable]] = {
     "softmax": [
         softmax_numpy,
         softmax_torch,
@@ -147,3 +148,85 @@ RIGHT = {
     ],
     "masked_attention": [masked_numpy, masked_fill_and_zero, masked_sdpa, masked_additive, masked_loops],
 }
+
+
+# --- the same in double precision, by somebody else
+
+
+def masked_oracle(query, key, value, mask):
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    return torch.nan_to_num(scores.masked_fill(~mask, -torch.inf).softmax(-1)) @ value
+
+
+ORACLES: dict[str, Callable] = {
+    "softmax": lambda x: torch.softmax(x, -1),
+    "attention": F.scaled_dot_product_attention,
+    "masked_attention": masked_oracle,
+}
+
+# --- what the questions ask for, called instead
+
+FORBIDDEN: dict[str, str] = {
+    "softmax": "import torch\n\ndef softmax(x):\n    return torch.as_tensor(x).softmax(dim=-1)\n",
+    "attention": (
+        "from torch.nn import functional as F\n\ndef attention(query, key, value):\n"
+        "    return F.scaled_dot_product_attention(query, key, value)\n"
+    ),
+    "masked_attention": (
+        "import torch\n\ndef masked_attention(query, key, value, mask):\n"
+        "    go = torch.nn.functional.scaled_dot_product_attention\n"
+        "    return go(query, key, value, attn_mask=mask).nan_to_num()\n"
+    ),
+}
+
+# --- mistakes as people write them
+
+
+def scores_of(q, k):
+    return q @ k.mT / q.shape[-1] ** 0.5
+
+
+WRONG: list[tuple[str, Callable, str]] = [
+    ("softmax", lambda x: torch.softmax(x, 0), "normalised over the first axis"),
+    ("softmax", lambda x: torch.exp(x) / torch.exp(x).sum(-1, keepdim=True), "maximum is not subtracted"),
+    ("softmax", lambda x: torch.log_softmax(x, -1), "logarithm"),
+    ("softmax", lambda x: 1 / (2 + x**2), "a row does not sum to 1"),  # in a new way
+    (
+        "softmax",
+        lambda x: np.exp(x) / np.exp(x).sum(axis=0, keepdims=True),
+        "One thing at least: it looks as if you normalised over the first axis",
+    ),
+    ("attention", lambda q, k, v: (q @ k.mT).softmax(-1) @ v, "not scaled"),
+    ("attention", lambda q, k, v: (q @ k.mT / q.shape[-1]).softmax(-1) @ v, "divided by d_k"),
+    ("attention", lambda q, k, v: scores_of(q, k).softmax(-2) @ v, "over the queries"),
+    ("attention", lambda q, k, v: torch.softmax(q @ k.mT / k.shape[-2] ** 0.5, -1) @ v, "number of keys"),
+    ("attention", lambda q, k, v: torch.softmax(scores_of(q, k) @ v, -1), "output instead"),
+    (
+        "masked_attention",
+        lambda q, k, v, m: scores_of(q, k).masked_fill(m == 0, -1e9).softmax(-1) @ v,
+        "averages all values",
+    ),
+    ("masked_attention", lambda q, k, v, m: scores_of(q, k).masked_fill(~m, -torch.inf).softmax(-1) @ v, "gives nan"),
+    (
+        "masked_attention",
+        lambda q, k, v, m: scores_of(q, k).masked_fill(m, -torch.inf).softmax(-1).nan_to_num() @ v,
+        "wrong way round",
+    ),
+    (
+        "masked_attention",
+        lambda q, k, v, m: scores_of(q, k).masked_fill(m, -torch.inf).softmax(-1) @ v,
+        "where the mask is True",
+    ),
+    (
+        "masked_attention",
+        lambda q, k, v, m: (scores_of(q, k) - 1e9 * m).softmax(-1) @ v,
+        "where the mask is True, with a large negative number",
+    ),
+    (  # no scale and no care for rows without keys: the ordinary cases show the first
+        "masked_attention",
+        lambda q, k, v, m: (q @ k.mT).masked_fill(~m, -torch.inf).softmax(-1) @ v,
+        "not scaled",
+    ),
+    ("masked_attention", lambda q, k, v, m: (scores_of(q, k).softmax(-1) * m) @ v, "not renormalised"),
+    ("masked_attention", lambda q, k, v, m: q @ k.mT @ v * 100, "lies outside the values"),
+]
