@@ -25,9 +25,9 @@ from attnkit.authoring.notebook import EXECUTION_ENV, read_myst
 from attnkit.authoring.pagetext import directives
 from attnkit.authoring.symbols import SymbolGraph, Uses
 
-# The instructor's guide: pages that run commands in a folder of their own. They are for a shell, so they have no twin
-# for Colab, and need not quote a number from a cell, as a chapter does.
-GUIDE = "book/teach/"
+# The guide: pages that run commands in a folder of their own, or read the clone. They are for a shell, so they have no
+# twin for Colab, and need not quote a number from a cell, as a chapter does.
+GUIDE = ("book/teach/", "book/labs/")
 # What a chapter's numbers depend on besides its cells and attnkit.
 COMPUTES_WITH = ("torch", "numpy", "matplotlib", "einops", "nbclient", "ipython")
 # A cell with this tag shows what depends on the machine or on a training: nobody compares it with another run's.
@@ -84,7 +84,7 @@ class Chapter:
 
     @property
     def is_guide(self) -> bool:
-        """Whether it is a page of the instructor's guide and no chapter."""
+        """Whether it is a page of the guide and no chapter."""
         return self.name.startswith(GUIDE)
 
     @cached_property
@@ -115,6 +115,7 @@ class Chapter:
         for module, place in sorted(self.uses.units):
             parts.setdefault(self.graph.files[module], []).append(self.graph.unit(module, place).digest)
         others = [*self.uses.data, *(self._questions() if "attnkit.lab.bank" in self.uses.loaded else [])]
+        others += self._masters() if "attnkit.authoring.labs" in self.uses.loaded else []
         others += [self.graph.files[_DOOR]] if self._commands() else []
         for path in [*others, *(parts if whole else [])]:  # a shown traceback quotes lines by number
             parts.setdefault(path, []).append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
@@ -142,6 +143,9 @@ class Chapter:
 
     def _questions(self) -> list[Path]:
         return sorted((self.root / "labs").glob("*/questions.py"))
+
+    def _masters(self) -> list[Path]:
+        return sorted((self.root / "labs").glob("*/*.md"))
 
     @property
     def executed_path(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,32 +104,40 @@ def verify_command(
         typer.Argument(metavar="[LAB]", help="The lab's folder, or its name inside a clone."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every lab of the clone.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Only the questions; build and run no notebook.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the questions: try no mutants, build and run no notebook.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes work at once.")] = 2,
 ) -> None:
     """Find what is wrong with a lab before a class does.
 
     References and your own answers pass, in both frameworks;
     stubs get nothing; each mistake is caught with its own hint;
+    small changes to your answers, mutants, lose points;
     the notebook builds, always the same, without a solution;
     every place to read exists; variants work for twenty students.
 
     Exit code 0: the lab can be handed out. Exit code 1: it cannot; the faults are listed.
     """
-    from attnkit.authoring.verify import verify
-    from attnkit.authoring.verify_shown import show
+    from attnkit.authoring.verify import verify_all
+    from attnkit.authoring.verify_shown import show, show_all
 
     if (name is None) is not every:
         raise typer.BadParameter("name one lab, or pass --all")
+    start = time.perf_counter()
+    found = []
     try:
-        found = [verify(master, project, quick) for master, project in _masters(name)]
+        for one in verify_all(_masters(name), quick, jobs):
+            found.append(one)
+            if not as_json:
+                show(one)
     except _WRONG as error:
         raise _stop(error) from None
     if as_json:
         typer.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
-    else:
-        for one in found:
-            show(one)
+    elif every:
+        show_all(found, time.perf_counter() - start)
     if not all(one.passed for one in found):
         raise typer.Exit(1)
 

@@ -177,26 +177,35 @@ def prepared(master: Master, project: Project, student: str = "", checks: bool =
     return with_setup(nb if checks else without_checks(nb, master.path.parent, student), project, master)
 
 
-def student_notebook(master: Master, project: Project, student: str = "", checks: bool = True) -> NotebookNode:
-    """The notebook that a student opens, holding the outputs of the reference run.
+def reference_run(master: Master, project: Project, student: str = "", checks: bool = True) -> NotebookNode:
+    """The completed notebook after its run, in an empty folder: a student has nothing but this one file.
 
-    The run happens in an empty folder: a student has nothing but this one file, and for a lab that attnkit does not
-    bring the public questions. `student` is the id whose numbers it shows; without `checks` no cell uses `Lab`.
+    For a lab that attnkit does not bring, the public questions are there, too.
     """
     with tempfile.TemporaryDirectory() as empty:
         if checks and travels(master.path.parent):
             (Path(empty) / master.questions_path.name).write_text(public_questions(master.path.parent), "utf-8")
-        executed = execute(completed_notebook(master, project, student, checks), empty)
+        return execute(completed_notebook(master, project, student, checks), empty)
+
+
+def student_notebook(
+    master: Master, project: Project, student: str = "", checks: bool = True, run: NotebookNode | None = None
+) -> NotebookNode:
+    """The notebook that a student opens, holding the outputs of the reference run, which `run` is if it was made.
+
+    `student` is the id whose numbers it shows; without `checks` no cell uses `Lab`.
+    """
+    executed = reference_run(master, project, student, checks) if run is None else run
     nb = prepared(master, project, student, checks)
     solutions = solution_lines(nb)
-    for cell, run in zip(nb.cells, executed.cells, strict=True):
+    for cell, ran in zip(nb.cells, executed.cells, strict=True):
         if cell.cell_type != "code":
             cell.source = student_text(cell.source)
             continue
         cell.source = student_source(cell.source)
-        cell.execution_count = run.execution_count  # without one, nbval calls a cell unrun
+        cell.execution_count = ran.execution_count  # without one, nbval calls a cell unrun
         # What the setup cell prints depends on the machine; nothing is stored, and nbval is told to let it be.
-        cell.outputs = [] if "NBVAL_IGNORE_OUTPUT" in cell.source else run.outputs
+        cell.outputs = [] if "NBVAL_IGNORE_OUTPUT" in cell.source else ran.outputs
     leaked = leaks(with_stable_ids(nb), solutions)
     if leaked:
         raise LabError(f"{master.path.name}: lines of a solution are in the student's notebook: {leaked}")

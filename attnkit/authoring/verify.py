@@ -5,12 +5,13 @@ Faults stop a lab from being handed out; warnings do not. Our own labs are held 
 
 from __future__ import annotations
 
-import contextlib
-import io
+import itertools
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,15 @@ import numpy as np
 
 import attnkit
 from attnkit.authoring import verify_questions as of_questions
-from attnkit.authoring.labs import (
-    Master,
-    completed_notebook,
-    manual_question_of,
-    prepared,
-    question_of,
-    student_source,
-)
-from attnkit.authoring.notebook import read_myst
+from attnkit.authoring.labs import Master
 from attnkit.authoring.project import Project
 from attnkit.authoring.travelling import public_questions, travels
-from attnkit.authoring.verify_notebook import notebook_faults
-from attnkit.grading.cells import plan, read_cells
+from attnkit.authoring.verify_mutants import RATE, Killed, kill_rates
+from attnkit.authoring.verify_notebook import Runs, notebook_faults, strict_faults
+from attnkit.authoring.verify_solutions import marker_faults, solution_faults
 from attnkit.lab.bank import LabSpec, lab_names, load_lab
-from attnkit.lab.calling import InProcess
-from attnkit.lab.judge import judge
-from attnkit.lab.metering import InsideMeter
-from attnkit.lab.outcome import Outcome
 from attnkit.lab.question import Question, QuestionError
-from attnkit.lab.resources import judge_resources
+from attnkit.lab.trials import trial_faults
 from attnkit.lab.variants import PRACTICE
 
 DRAWS = 20
@@ -45,7 +35,7 @@ DRAWS = 20
 
 @dataclass
 class Asked:
-    """One question: how many cases and mistakes it has, how many of these are caught, and what is wrong with it."""
+    """One question: how many cases, mistakes and mutants it has, how many are caught, and what is wrong with it."""
 
     name: str
     points: float
@@ -53,6 +43,7 @@ class Asked:
     cases: int = 0
     mistakes: int = 0
     caught: int = 0
+    mutants: Killed | None = None
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -67,6 +58,8 @@ class Verification:
     questions: list[Asked]
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    solved_in: float = 0.0  # seconds that the solved notebook ran; 0 when it was not run
 
     @property
     def passed(self) -> bool:
@@ -75,15 +68,39 @@ class Verification:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain values, ready for JSON."""
-        return {"passed": self.passed, **asdict(self)}
+        told = {"passed": self.passed, **asdict(self)}
+        for one, plain in zip(self.questions, told["questions"], strict=True):
+            if one.mutants is not None:
+                plain["mutants"]["rate"] = round(one.mutants.rate, 4)
+        return told
 
 
-def verify(master: Master, project: Project, quick: bool = False) -> Verification:
+def verify(
+    master: Master, project: Project, quick: bool = False, jobs: int = 1, runs: Runs | None = None
+) -> Verification:
     """Look at everything that can be found wrong with a lab before a class does. Takes some seconds a question.
 
-    `quick` leaves out what needs a kernel: the notebook is then neither built nor run. Raises `LabError`, `LabNotFound`
-    or `QuestionError` where the lab cannot even be read.
+    `quick` leaves out what takes longest: mutants of the solutions are then not tried, and the notebook is neither
+    built nor run. `jobs` processes work at a time. `runs` are runs of the notebook that others want, too. Raises
+    `LabError`, `LabNotFound` or `QuestionError` where the lab cannot even be read.
     """
+    start = time.perf_counter()
+    found = _verified(master, project, quick, jobs, runs or Runs(master, project))
+    found.seconds = round(time.perf_counter() - start, 1)
+    return found
+
+
+def verify_all(masters: Sequence[tuple[Master, Project]], quick: bool, jobs: int) -> Iterator[Verification]:
+    """`verify` each of several labs, as many at a time as there are `jobs`; they come in the order asked for."""
+    if len(masters) == 1 or jobs == 1:
+        yield from (verify(master, project, quick, jobs) for master, project in masters)
+        return
+    # Fresh processes: a kernel wants a thread of its own, and torch no fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(verify, *zip(*masters, strict=True), itertools.repeat(quick))
+
+
+def _verified(master: Master, project: Project, quick: bool, jobs: int, runs: Runs) -> Verification:
     spec = load_lab(master.path.parent)
     practice = spec.for_student(PRACTICE)
     ours = spec.name in lab_names()
@@ -93,11 +110,18 @@ def verify(master: Master, project: Project, quick: bool = False) -> Verificatio
     found.faults += marker_faults(master, spec)
     if found.faults:
         return found  # nothing can be said of solutions and stubs that are not found
-    for asked, faults in zip(found.questions, _solution_faults(master, project, practice), strict=True):
+    for asked, faults in zip(found.questions, solution_faults(master, project, practice), strict=True):
         asked.faults += faults
     if not quick:
-        found.faults += notebook_faults(master, project, practice)
-    found.faults += _privacy_faults(master, spec, ours)
+        with ThreadPoolExecutor(1) as other:  # which waits for a process: mutants need no kernel, nor it them
+            rates = other.submit(kill_rates, master, max(1, jobs - 1))
+            if jobs == 1:
+                rates.result()
+            found.faults += notebook_faults(runs, practice)
+            found.solved_in = round(runs.solved_in, 1)
+            (found.faults if ours else found.warnings).extend(strict_faults(runs))
+            _add_mutants(found, rates.result(), ours)
+    found.faults += privacy_faults(master, spec, ours)
     return found
 
 
@@ -123,6 +147,7 @@ def _judge_question(asked: Asked, question: Question, spec: LabSpec) -> None:
         asked.cases = len(list(question.cases(np.random.default_rng(0))))
         asked.faults += of_questions.case_faults(question)
         asked.faults += of_questions.reference_faults(question)
+        asked.faults += trial_faults(question)
         wrong = of_questions.mistake_faults(question)
         asked.caught = asked.mistakes - len(wrong)
         asked.faults += [*wrong, *of_questions.alike_faults(question)]
@@ -130,6 +155,27 @@ def _judge_question(asked: Asked, question: Question, spec: LabSpec) -> None:
             asked.faults += variant_faults(spec, question.name)
     except Exception as error:  # the author's own code: whatever it raises is a fault of the question
         asked.faults.append(f"{type(error).__name__}: {error}")
+
+
+def _add_mutants(found: Verification, rates: Mapping[str, Killed], ours: bool) -> None:
+    """What became of the mutants of each solution; too many alive are a fault of ours, for others a warning."""
+    for asked in found.questions:
+        asked.mutants = rates.get(asked.name)
+        if asked.mutants is not None:
+            asked.seconds = round(asked.seconds + asked.mutants.seconds, 1)
+            (asked.faults if ours else asked.warnings).extend(mutant_faults(asked.mutants))
+
+
+def mutant_faults(mutants: Killed) -> list[str]:
+    """Whether too many mutants of a solution get full marks, or none could be tried."""
+    if mutants.problem:
+        return [f"no mutants were tried: {mutants.problem}"]
+    if mutants.rate >= RATE:
+        return []
+    return [
+        f"{mutants.killed} of {mutants.counted} mutants of its solution lose points; {RATE:.0%} should: "
+        "add cases that tell the others from it"
+    ]
 
 
 def variant_faults(spec: LabSpec, name: str, draws: int = DRAWS) -> list[str]:
@@ -141,6 +187,8 @@ def variant_faults(spec: LabSpec, name: str, draws: int = DRAWS) -> list[str]:
         try:
             question = spec.for_student(student).questions[name]
             seen.add(repr(dict(question.variant)))
+            # Both frameworks were tried with one variant already.
+            question = replace(question, frameworks=question.frameworks[-1:])
             faults = of_questions.reference_faults(question, (0,)) + of_questions.mistake_faults(question, (0,))
         except QuestionError as error:
             return [str(error)]
@@ -150,73 +198,7 @@ def variant_faults(spec: LabSpec, name: str, draws: int = DRAWS) -> list[str]:
     return same + [f"{fault} (for {len(whose)} of {draws} students, {whose[0]})" for fault, whose in found.items()]
 
 
-def marker_faults(master: Master, spec: LabSpec) -> list[str]:
-    """Each question has one cell of the master that names it, of the right kind; no cell names another."""
-    nb = read_myst(master.path)
-    found = []
-    for kind, name_of, manual in (("code", question_of, False), ("markdown", manual_question_of, True)):
-        named = [name for cell in nb.cells if cell.cell_type == kind and (name := name_of(cell.source))]
-        line = "<!-- question: {} -->" if manual else "# question: {}"
-        for name, question in spec.questions.items():
-            if question.manual is manual and (count := named.count(name)) != 1:
-                found.append(f"{count} {kind} cells hold the line `{line.format(name)}`; it should be one")
-        for name in named:
-            if name not in spec.questions or spec.questions[name].manual is not manual:
-                other = "answered in words" if not manual and name in spec.questions else "asked in questions.py"
-                found.append(
-                    f"a {kind} cell holds `{line.format(name)}`; {name} is {'' if 'words' in other else 'not '}{other}"
-                )
-    return found
-
-
-def _solution_faults(master: Master, project: Project, spec: LabSpec) -> list[list[str]]:
-    """For each question: the master's own answer gets full marks, and the stub that a student finds gets none."""
-    nb = completed_notebook(master, project, checks=False)
-    stubs = _student_sources(master, project)
-    solved = [cell.source for cell in nb.cells if cell.cell_type == "code"]
-    return [[] if question.manual else _graded_faults(question, solved, stubs) for question in spec.questions.values()]
-
-
-def _student_sources(master: Master, project: Project) -> list[str]:
-    """The code of the notebook with stubs, as a student first has it, without running anything."""
-    nb = prepared(master, project, checks=False)
-    return [student_source(cell.source) for cell in nb.cells if cell.cell_type == "code"]
-
-
-def _graded_faults(question: Question, solved: Sequence[str], stubs: Sequence[str]) -> list[str]:
-    found = []
-    outcome = _outcome(question, solved)
-    if isinstance(outcome, str) or not outcome.passed:
-        told = outcome if isinstance(outcome, str) else outcome.as_text().split("\n\n")[-1]
-        found.append(f"the master's own answer does not get full marks: {told}")
-    if not plan(read_cells(stubs), question.name).blank:
-        outcome = _outcome(question, stubs)
-        if not isinstance(outcome, str) and outcome.points:
-            found.append(f"the stub gets {outcome.points:g} points")
-    return found
-
-
-def _outcome(question: Question, sources: Sequence[str]) -> Outcome | str:
-    """How the answer in a notebook's cells does, found there as the grader finds it; a text when there is none."""
-    how = plan(read_cells(sources), question.name)
-    if how.blank or how.error:
-        return how.error or "there is none"
-    names: dict[str, Any] = {"__name__": "__main__"}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            for statement in how.attempts[0]:
-                exec(compile(statement.text, f"cell {statement.cell}", "exec"), names)
-    except Exception as error:
-        return f"its cells raise {type(error).__name__}: {error}"
-    answer = names.get(question.answer)
-    if not callable(answer):
-        return f"its cells define no {question.answer}"
-    cases = question.cases(np.random.default_rng(0))
-    outcome = judge(question, InProcess(answer, question), cases, question.frameworks)
-    return judge_resources(question, outcome, InsideMeter(answer, question, 0))
-
-
-def _privacy_faults(master: Master, spec: LabSpec, ours: bool) -> list[str]:
+def privacy_faults(master: Master, spec: LabSpec, ours: bool) -> list[str]:
     """Private questions are in no file that a student gets, and what travels can be loaded."""
     private = [question.name for question in spec.questions.values() if question.private]
     if ours and private:

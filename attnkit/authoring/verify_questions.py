@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from attnkit.authoring.project import page_files
 from attnkit.lab.calling import InProcess
 from attnkit.lab.compare import same
 from attnkit.lab.judge import judge
@@ -71,7 +72,8 @@ def reference_faults(question: Question, seeds: Iterable[int] = SEEDS) -> list[s
             if case.steps or not question.invariants:
                 continue
             got = run_trusted(question.reference, question, case)
-            broken = [i.name for i in question.invariants if not i.holds(np.asarray(got), *case.args, **case.kwargs)]
+            given = got if isinstance(got, tuple) else np.asarray(got)
+            broken = [i.name for i in question.invariants if not i.holds(given, *case.args, **case.kwargs)]
             found += [f'the reference breaks the invariant "{name}" on {case.note}' for name in broken]
     return list(dict.fromkeys(found))
 
@@ -177,8 +179,8 @@ def read_faults(question: Question, pages: Mapping[str, str]) -> list[str]:
 
 
 def book_pages(root: Path) -> dict[str, str]:
-    """The Markdown of the book's pages in the clone at `root`, by the name that `read` has for them."""
-    return {path.stem: path.read_text("utf-8") for path in (root / "book").rglob("*.md")}
+    """The Markdown of the book's pages in the clone at `root`, by the names that `read` has for them."""
+    return {name: path.read_text("utf-8") for name, path in page_files(root).items()}
 
 
 def name_faults(question: Question) -> list[str]:

@@ -11,11 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from attnkit.authoring.labs import Master, filled_in, find_masters, reference_answers
+from attnkit.authoring.labs import Master, filled_in, reference_answers
 from tests.tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
-MASTERS = find_masters(ROOT)
 TWINS = sorted((ROOT / "book").rglob("*.ipynb"))
 
 # What Colab has and we do not (googlecolab/backend-info, August 2026); torch is shared with the tests' environment.

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from attnkit.authoring.labs import Master
+from attnkit.authoring.labs import Master, filled_in, reference_answers
 from attnkit.authoring.notebook import execution_environment, merge_streams, setup_source
 from attnkit.authoring.project import Project
 from attnkit.authoring.strict import blind_spots
+from attnkit.authoring.verify_notebook import left_behind
+from tests.lab.labs import MASTERS, class_each
 
-from .conftest import COLAB, MASTERS, TWINS, completed, read
+from .conftest import COLAB, TWINS, completed, read
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def in_colab(colab_python: Path, tmp_path: Path, monkeypatch):
+@pytest.fixture(scope="module")
+def in_colab(colab_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
     """Runs a notebook in an empty folder, on a kernel of the environment, where `google.colab` can be imported."""
-    spec = tmp_path / "share" / "kernels" / "colab" / "kernel.json"
-    stub = tmp_path / "site" / "google" / "colab" / "__init__.py"
-    empty = tmp_path / "content"
-    for folder in (spec.parent, stub.parent, empty):
-        folder.mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("colab")
+    spec = folder / "share" / "kernels" / "colab" / "kernel.json"
+    stub = folder / "site" / "google" / "colab" / "__init__.py"
+    for place in (spec.parent, stub.parent):
+        place.mkdir(parents=True)
     argv = [str(colab_python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec.write_text(json.dumps({"argv": argv, "display_name": "Colab", "language": "python"}), "utf-8")
     stub.write_text("", "utf-8")
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
-    monkeypatch.setenv("PYTHONPATH", str(stub.parents[2]))
 
-    def run(nb):
+    def run(nb, master: Master | None = None):
+        empty = tmp_path_factory.mktemp("content")
         start = new_code_cell("import google.colab  # Colab's own kernel has done so before the first cell")
         nb.cells.insert(0, start)
-        client = NotebookClient(nb, timeout=120, kernel_name="colab", resources={"metadata": {"path": str(empty)}})
+        client = NotebookClient(nb, timeout=300, kernel_name="colab", resources={"metadata": {"path": str(empty)}})
         with execution_environment():
             client.execute()
         del nb.cells[0]
-        assert list(empty.iterdir()) == []
+        left = [path.name for path in empty.iterdir()] if master is None else left_behind(empty, master)
+        assert left == [], "a notebook leaves nothing behind"
         return merge_streams(nb)
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder / "share"))
+        patch.setenv("PYTHONPATH", str(stub.parents[2]))
+        patch.delenv("TRITON_INTERPRET", raising=False)
+        yield run
 
 
 def printed(nb) -> list[str]:
@@ -57,17 +64,34 @@ def test_the_environment_is_what_it_claims_to_be(in_colab) -> None:
     assert [text.strip() for text in printed(nb)] == list(COLAB.values())
 
 
-@pytest.mark.parametrize("master", MASTERS, ids=lambda m: m.name)
-def test_a_completed_lab_shows_there_what_it_shows_here(master: Master, in_colab) -> None:
-    stored = completed(master)
-    nb = in_colab(completed(master))
-    for before, after in zip(stored.cells, nb.cells, strict=True):
-        if before.cell_type != "code" or "NBVAL_IGNORE_OUTPUT" in before.source:
-            continue
-        if "lab.submit" in before.source:  # it says how to download from Colab
-            assert "Download .ipynb" in after.outputs[0].data["text/plain"]
-            continue
-        assert shown(after) == shown(before), before.source
+class EveryLab:
+    """The notebook of one lab; a subclass for each stands below."""
+
+    lab: str
+
+    def test_completed_it_shows_there_what_it_shows_here(self, in_colab: Callable) -> None:
+        stored = completed(MASTERS[self.lab])
+        nb = in_colab(completed(MASTERS[self.lab]), MASTERS[self.lab])
+        for before, after in zip(stored.cells, nb.cells, strict=True):
+            if before.cell_type != "code" or "NBVAL_IGNORE_OUTPUT" in before.source:
+                continue
+            if "lab.submit" in before.source:  # it says where the file lies in Colab
+                assert "Colab" in after.outputs[0].data["text/plain"]
+                continue
+            assert shown(after) == shown(before), before.source
+
+    def test_half_done_it_runs_to_its_end(self, in_colab: Callable) -> None:
+        """Only the last question answered: given cells must not rely on earlier answers, and must say so."""
+        master = MASTERS[self.lab]
+        answers = reference_answers(master)
+        last = list(answers)[-1]
+        nb = in_colab(filled_in(read(master.student_path), {last: answers[last]}), master)
+        text = "\n".join(told for cell in nb.cells if cell.cell_type == "code" for _, told in shown(cell))
+        assert text.count("Not written yet.") >= len(answers) - 1
+        assert "run this cell again" in text
+
+
+globals().update(class_each(EveryLab, MASTERS))
 
 
 def shown(cell) -> list[tuple[str, str]]:

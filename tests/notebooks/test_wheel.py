@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from attnkit.authoring.labs import find_masters, solution_lines
+from attnkit.authoring.labs import solution_lines
 from attnkit.authoring.notebook import execute, read_myst
+from tests.lab.labs import LABS, MASTERS
 
-from .conftest import MASTERS, ROOT, completed
+from .conftest import ROOT, completed
 
 pytestmark = pytest.mark.slow
 
@@ -41,11 +42,11 @@ def test_it_holds_every_labs_questions_and_no_master_or_notebook(wheel: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         texts = [archive.read(name).decode("utf-8", "replace") for name in names]
-    for master in MASTERS:
-        assert f"attnkit/lab/bank/{master.name}/questions.py" in names
+    for lab in LABS:
+        assert f"attnkit/lab/bank/{lab}/questions.py" in names
     assert [name for name in names if name.endswith((".md", ".ipynb")) and "dist-info" not in name] == []
     assert [name for name in names if not name.startswith(("attnkit/", "attnkit-"))] == []
-    for line in solution_lines(read_myst(find_masters(ROOT, "attention")[0].path)):
+    for line in solution_lines(read_myst(MASTERS["attention"].path)):  # none of these stands in attnkit itself
         assert not any(line in text for text in texts), line
 
 
@@ -54,7 +55,7 @@ def test_a_completed_lab_scores_full_marks_with_the_wheel_alone(installed: Path,
     monkeypatch.setenv("PYTHONPATH", str(installed))
     empty = tmp_path / "empty"
     empty.mkdir()
-    nb = completed(find_masters(ROOT, "attention")[0])
+    nb = completed(MASTERS["attention"])
     nb.cells.append(nb.cells[-1].copy())
     nb.cells[-1].source = "import attnkit.lab.bank\nprint(attnkit.__file__, lab._spec.folder, sep='\\n')"
     shown = execute(nb, empty)
@@ -71,4 +72,4 @@ def test_the_bank_of_a_wheel_lists_its_labs(installed: Path, tmp_path: Path) -> 
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert run.stdout.strip() == "['attention'] 10.0"
+    assert run.stdout.strip() == f"{LABS} 10.0"
