@@ -64,7 +64,7 @@ async function look(address, view, { page, heard }) {
     unnamedFigures: [...document.querySelectorAll("figure svg, img")]
       .filter((e) => (e.getAttribute("alt") ?? e.getAttribute("aria-label")) === null)
       .map((e) => e.outerHTML.slice(0, 120)),
-    raw: document.querySelector("article")?.innerText.match(/\{(glue|cite|eq|ref|doc|lab)[^}]*\}|```/g) ?? [],
+    raw: document.querySelector("article")?.innerText.match(/\{(glue|cite|eq|ref|doc|lab)(:[^}]*)?\}|```/g) ?? [],
     ids: [...document.querySelectorAll("[id]")].map((e) => e.id),
   })));
   if (view.axe) {
