@@ -48,6 +48,9 @@ class Answering:
         np.seterr(all="ignore")
         random.seed(0)
         np.random.seed(0)
+        # After a fork torch makes its pool of threads anew when it is first asked for, and two threads that ask at once
+        # may find none ("Invalid thread pool"): so it is asked for here.
+        torch.set_num_threads(1)
         torch.default_generator.manual_seed(0)  # torch.manual_seed would take 1 ms more, to note it for devices
         sys.meta_path.insert(0, standins.Finder())
         self.main = types.ModuleType("__main__")
