@@ -79,18 +79,16 @@ def mutants(source: str, lines: Collection[int] | None = None) -> list[Mutant]:
     before = ast.unparse(tree)
     found: dict[str, Mutant] = {}
 
-    def note(node: ast.AST, told: str) -> None:
-        changed = ast.unparse(tree)
-        if changed != before and changed not in found:
-            found[changed] = Mutant(node.lineno, told, changed)  # type: ignore[attr-defined]
-
     for node, scope, put in _places(tree, _Scope(), lambda _: None):
-        if not hasattr(node, "lineno") or (lines is not None and node.lineno not in lines):
+        line = getattr(node, "lineno", None)
+        if line is None or (lines is not None and line not in lines):
             continue
         for other in _replacements(node, scope):
             put(other)
-            note(node, f"{_short(node)}  ->  {_short(other)}")
+            changed = ast.unparse(tree)
             put(node)
+            if changed != before:
+                found.setdefault(changed, Mutant(line, f"{_short(node)}  ->  {_short(other)}", changed))
     return sorted(found.values())
 
 
